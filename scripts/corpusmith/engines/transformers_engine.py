@@ -1,0 +1,248 @@
+"""The transformers engine: tiny models and machines without vLLM.
+
+Batches are left-padded and of like length; each sample draws from a generator of its own. In float64
+rounding is too small to show, so neither the batch size nor the order changes a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from corpusmith.engines.constraints import Constraints, Matcher
+from corpusmith.engines.protocol import Answer, Prompt, Question
+from corpusmith.errors import InputError
+from corpusmith.identity import digest
+
+_BATCHES_IN_FLIGHT = 8
+
+
+@dataclass
+class _Row:
+    """One answer on its way."""
+
+    question: Question
+    uniforms: np.ndarray
+    matcher: Matcher | None
+    tokens: list[int] = field(default_factory=list)
+    finish_reason: str | None = None
+    text: str | None = None
+
+
+class TransformersEngine:
+    """A causal language model of transformers on one device.
+
+    dtype: float64, float32, bfloat16 or float16; batch_size: answers that are generated together;
+    max_length: most tokens of prompt and answer, by default the model's.
+    Raises InputError where the folder holds no model.
+    """
+
+    family = "transformers"
+
+    def __init__(
+        self, folder: str | Path, *, device: str, dtype: str, batch_size: int, max_length: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            self._model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{folder}: no model that transformers can load ({str(error).splitlines()[0]})") from error
+        self._model.to(device).eval()
+        self._device = torch.device(device)
+        self._batch_size = batch_size
+        self._max_length = max_length or getattr(self._model.config, "max_position_embeddings", 2048)
+        self._pad = self._tokenizer.pad_token_id
+        if self._pad is None:
+            self._pad = self._tokenizer.eos_token_id
+        self._ends = _end_tokens(self._model, self._tokenizer)
+        self._vocabulary = self._model.get_output_embeddings().weight.shape[0]
+        self._constraints: Constraints | None = None
+        self._waiting: list[Question] = []
+        self.capacity = batch_size * _BATCHES_IN_FLIGHT
+        self.template = digest(self._tokenizer.chat_template or "")
+
+    def prepare(self, request: Mapping[str, Any]) -> Prompt:
+        """Renders messages through the chat template; a raw prompt gets the tokenizer's special tokens."""
+        if request["token_ids"] is not None:
+            token_ids = request["token_ids"]
+            rendered = "token ids " + " ".join(map(str, token_ids))
+        elif request["messages"] is not None:
+            if not self._tokenizer.chat_template:
+                return Prompt("", error="the model has no chat template: ask with a raw prompt")
+            rendered = self._tokenizer.apply_chat_template(
+                request["messages"], tokenize=False, add_generation_prompt=True
+            )
+            token_ids = self._tokenizer.encode(rendered, add_special_tokens=False)
+        else:
+            rendered = request["prompt"] or ""
+            token_ids = self._tokenizer.encode(rendered)
+        if not token_ids:
+            return Prompt(rendered, error="the prompt is empty")
+        if len(token_ids) >= self._max_length:
+            return Prompt(
+                rendered, tuple(token_ids), f"the prompt has {len(token_ids)} tokens, the model takes {self._max_length}"
+            )
+        return Prompt(rendered, tuple(token_ids))
+
+    def submit(self, question: Question) -> None:
+        """Takes a question."""
+        self._waiting.append(question)
+
+    def collect(self) -> Sequence[Answer]:
+        """Answers one batch of questions of like length."""
+        if not self._waiting:
+            return []
+        # Longest first, so that what does not fit into memory shows at once.
+        self._waiting.sort(key=lambda question: (-len(question.prompt.token_ids), question.handle))
+        batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
+        return self._answer(batch)
+
+    def close(self) -> None:
+        """Frees the model."""
+        del self._model
+
+    @torch.inference_mode()
+    def _answer(self, questions: Sequence[Question]) -> list[Answer]:
+        rows = [self._row(question) for question in questions]
+        logits, cache, mask, positions = self._read_prompts(rows)
+        active = list(rows)
+        while True:
+            tokens = [self._draw(row, logits[place]) for place, row in enumerate(active)]
+            going = []
+            for place, (row, token) in enumerate(zip(active, tokens, strict=True)):
+                self._advance(row, token)
+                if row.finish_reason is None:
+                    going.append(place)
+            if not going:
+                break
+            if len(going) < len(active):
+                chosen = torch.tensor(going, device=self._device)
+                cache.batch_select_indices(chosen)
+                mask, positions = mask[chosen], positions[chosen]
+                active = [active[place] for place in going]
+                tokens = [tokens[place] for place in going]
+            mask = torch.cat([mask, mask.new_ones(len(active), 1)], dim=1)
+            positions = positions + 1
+            output = self._model(
+                input_ids=torch.tensor(tokens, device=self._device)[:, None],
+                attention_mask=mask,
+                position_ids=positions[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            logits = output.logits[:, -1].double().cpu().numpy()
+        return [
+            Answer(
+                row.question.handle,
+                row.text if row.text is not None else self._decode(row.tokens),
+                row.finish_reason or "stop",
+                len(row.question.prompt.token_ids),
+                len(row.tokens),
+            )
+            for row in rows
+        ]
+
+    def _row(self, question: Question) -> _Row:
+        matcher = None
+        if question.choices is not None or question.json_schema is not None:
+            if self._constraints is None:
+                self._constraints = Constraints(self._tokenizer, self._vocabulary, self._ends)
+            matcher = self._constraints.matcher(question.choices, question.json_schema)
+        # Philox is a counter-based generator: its stream depends on the seed alone.
+        uniforms = np.random.Generator(np.random.Philox(question.seed)).random(self._room(question))
+        return _Row(question, uniforms, matcher)
+
+    def _room(self, question: Question) -> int:
+        return min(question.sampling.max_tokens, self._max_length - len(question.prompt.token_ids))
+
+    def _read_prompts(self, rows: Sequence[_Row]) -> tuple[np.ndarray, DynamicCache, torch.Tensor, torch.Tensor]:
+        """Runs each distinct prompt once; gives logits (rows, vocabulary), cache, mask and last positions by row."""
+        prompts = list(dict.fromkeys(row.question.prompt.token_ids for row in rows))
+        length = max(map(len, prompts))
+        tokens = torch.full((len(prompts), length), self._pad)
+        mask = torch.zeros_like(tokens)
+        for place, prompt in enumerate(prompts):
+            tokens[place, length - len(prompt) :] = torch.tensor(prompt)
+            mask[place, length - len(prompt) :] = 1
+        tokens, mask = tokens.to(self._device), mask.to(self._device)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        cache = DynamicCache()
+        output = self._model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        where = {prompt: place for place, prompt in enumerate(prompts)}
+        chosen = torch.tensor([where[row.question.prompt.token_ids] for row in rows], device=self._device)
+        cache.batch_select_indices(chosen)
+        logits = output.logits[:, -1][chosen].double().cpu().numpy()
+        return logits, cache, mask[chosen], positions[chosen, -1]
+
+    def _draw(self, row: _Row, logits: np.ndarray) -> int:
+        if row.matcher is not None:
+            logits = np.where(row.matcher.allowed(), logits, -np.inf)
+        sampling = row.question.sampling
+        if sampling.temperature == 0:
+            return int(logits.argmax())
+        scaled = logits / sampling.temperature
+        probabilities = np.exp(scaled - scaled.max())
+        if sampling.top_k or sampling.top_p < 1:
+            probabilities = _cut(probabilities, sampling.top_k, sampling.top_p)
+        cumulated = probabilities.cumsum()
+        point = row.uniforms[len(row.tokens)] * cumulated[-1]
+        return int(np.searchsorted(cumulated, point, side="right"))
+
+    def _advance(self, row: _Row, token: int) -> None:
+        row.tokens.append(token)
+        if token in self._ends:
+            row.finish_reason = "stop"
+            return
+        complete = row.matcher is not None and row.matcher.take(token)
+        stops = row.question.sampling.stop
+        if stops:
+            text = self._decode(row.tokens)
+            places = [place for place in (text.find(stop) for stop in stops) if place >= 0]
+            if places:
+                row.text, row.finish_reason = text[: min(places)], "stop"
+                return
+        if complete:
+            row.finish_reason = "stop"
+        elif len(row.tokens) >= len(row.uniforms):
+            row.finish_reason = "length"
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+
+
+def _cut(probabilities: np.ndarray, top_k: int, top_p: float) -> np.ndarray:
+    """The probabilities with all but the top_k set to 0, then all but the smallest set that holds top_p."""
+    order = np.argsort(-probabilities, kind="stable")
+    kept = probabilities[order]
+    if top_k:
+        kept[top_k:] = 0
+    if top_p < 1:
+        before = np.cumsum(kept) - kept
+        kept[before >= top_p * kept.sum()] = 0
+    result = np.zeros_like(probabilities)
+    result[order] = kept
+    return result
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    found = set(ends if isinstance(ends, list) else [] if ends is None else [ends])
+    if tokenizer.eos_token_id is not None:
+        found.add(tokenizer.eos_token_id)
+    return sorted(found)

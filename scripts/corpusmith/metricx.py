@@ -1,0 +1,180 @@
+"""MetricX-24 (Juraska et al. 2024, google-research/metricx, Apache-2.0) on stock transformers.
+
+An mT5 encoder-decoder reads `source: S candidate: H` (with ` reference: R` behind it where there is one); the
+score is the logit of vocabulary entry 250089 at the decoder's first step, clamped to 0 … 25. It is an error
+score: lower is better.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from transformers import AutoTokenizer, MT5Model
+
+from corpusmith.errors import InputError
+from corpusmith.program import log
+
+# The extra token <extra_id_10> of mT5: what the authors trained to hold the score.
+SCORE_TOKEN = 250_089
+LOWEST, HIGHEST = 0.0, 25.0
+# The published length limit, the end token counted, which is dropped afterwards.
+MAX_LENGTH = 1536
+_HEAD = "lm_head.weight"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is scored. reference: a right translation, where one is known."""
+
+    source: str
+    hypothesis: str
+    reference: str | None = None
+
+    def as_input(self) -> str:
+        """The text that the model reads."""
+        text = f"source: {self.source} candidate: {self.hypothesis}"
+        return text if self.reference is None else f"{text} reference: {self.reference}"
+
+
+class MetricX:
+    """A MetricX-24 checkpoint.
+
+    folder: the checkpoint; tokenizer: the folder of its tokenizer (google/mt5-xl's; toy checkpoints bring
+    their own); dtype: as torch names it; tokens_per_batch: most tokens, padding counted, in one batch.
+    Raises InputError where the folder holds no such checkpoint.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        tokenizer: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        tokens_per_batch: int = 16_384,
+        max_length: int = MAX_LENGTH,
+    ) -> None:
+        self._device, self._dtype = torch.device(device), getattr(torch, dtype)
+        self._tokens_per_batch, self._max_length = tokens_per_batch, max_length
+        # The head's one row is read from the checkpoint itself: transformers 5 marks every mT5 as tied,
+        # and a tied head would be the embedding, and silently wrong.
+        self._head = read_score_row(folder).to(self._device, self._dtype)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+            self._model = MT5Model.from_pretrained(folder, dtype=self._dtype, attn_implementation="eager")
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"{folder}: no mT5 that transformers can load ({str(error).splitlines()[0]})") from error
+        if self._tokenizer.eos_token_id is None or self._tokenizer.pad_token_id is None:
+            raise InputError(f"{tokenizer}: MetricX's tokenizer has an end and a padding token, this one has not")
+        if len(self._tokenizer) > self._model.config.vocab_size:
+            raise InputError(
+                f"{tokenizer}: a tokenizer of {len(self._tokenizer)} tokens does not belong to {folder} with"
+                f" {self._model.config.vocab_size}; MetricX-24 uses that of google/mt5-xl"
+            )
+        self._model.to(self._device).eval()
+
+    def score(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
+        """For each pair its score, 0 (perfect) to 25, and whether it was truncated; in the order of the pairs."""
+        logits, truncated = self.logits(pairs)
+        return list(zip(logits.clamp(LOWEST, HIGHEST).tolist(), truncated, strict=True))
+
+    @torch.inference_mode()
+    def logits(self, pairs: Sequence[Pair]) -> tuple[torch.Tensor, list[bool]]:
+        """The raw logits (pairs,) in float64 and whether each pair was truncated."""
+        encoded, truncated = self._encode(pairs)
+        results = torch.empty(len(pairs), dtype=torch.float64)
+        for batch in pack([len(tokens) for tokens in encoded], self._tokens_per_batch):
+            length = max(len(encoded[place]) for place in batch)
+            tokens = torch.full((len(batch), length), self._tokenizer.pad_token_id)
+            # Without the mask a padded batch is silently wrong.
+            mask = torch.zeros_like(tokens)
+            for row, place in enumerate(batch):
+                tokens[row, : len(encoded[place])] = torch.tensor(encoded[place])
+                mask[row, : len(encoded[place])] = 1
+            output = self._model(
+                input_ids=tokens.to(self._device),
+                attention_mask=mask.to(self._device),
+                decoder_input_ids=torch.zeros(len(batch), 1, dtype=torch.long, device=self._device),
+                use_cache=False,
+            )
+            values = output.last_hidden_state[:, 0] @ self._head
+            results[batch] = values.double().cpu()
+        return results, truncated
+
+    def _encode(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[bool]]:
+        """Token ids without the end token, cut at the length limit as published."""
+        encoded = self._tokenizer([pair.as_input() for pair in pairs], verbose=False)["input_ids"] if pairs else []
+        for tokens in encoded:
+            if tokens[-1] != self._tokenizer.eos_token_id:
+                raise InputError("the tokenizer puts no end token behind the text: it is not MetricX's")
+        return [tokens[: min(len(tokens), self._max_length) - 1] for tokens in encoded], [
+            len(tokens) > self._max_length for tokens in encoded
+        ]
+
+
+def pack(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
+    """Batches of places of like length, longest first, so that none has more tokens than asked, padding counted.
+
+    A text that is longer than that by itself is a batch of one.
+    """
+    batches: list[list[int]] = []
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > tokens_per_batch:
+            batches.append(batch)
+            batch = []
+        batch.append(place)
+    return [*batches, batch] if batch else batches
+
+
+def read_score_row(folder: str | Path) -> torch.Tensor:
+    """The head's row of the score token, (width,), read from the checkpoint's files.
+
+    Raises InputError where there is no head of its own or where its vocabulary is not MetricX's.
+    """
+    folder = Path(folder)
+    file = _file_of_head(folder)
+    if file.suffix == ".safetensors":
+        with safe_open(file, framework="pt") as tensors:
+            if _HEAD not in tensors.keys():  # noqa: SIM118 - not a mapping
+                raise InputError(_no_head(file))
+            head: Any = tensors.get_slice(_HEAD)
+            _check_vocabulary(file, head.get_shape()[0])
+            return head[SCORE_TOKEN : SCORE_TOKEN + 1][0].clone()
+    weights = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+    if _HEAD not in weights:
+        raise InputError(_no_head(file))
+    _check_vocabulary(file, weights[_HEAD].shape[0])
+    return weights[_HEAD][SCORE_TOKEN].clone()
+
+
+def _file_of_head(folder: Path) -> Path:
+    for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
+        if (folder / index).exists():
+            files = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"]
+            if _HEAD not in files:
+                raise InputError(_no_head(folder / index))
+            return folder / files[_HEAD]
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).exists():
+            return folder / name
+    raise InputError(f"{folder}: no checkpoint here (model.safetensors or pytorch_model.bin)")
+
+
+def _no_head(file: Path) -> str:
+    return f"{file}: no {_HEAD}: MetricX-24 has a head of its own, beside the embedding; is this a MetricX-24 checkpoint?"
+
+
+def _check_vocabulary(file: Path, size: int) -> None:
+    if size <= SCORE_TOKEN:
+        raise InputError(
+            f"{file}: a vocabulary of {size} entries; MetricX-24 keeps its score at entry {SCORE_TOKEN} of 250,112:"
+            " this is no MetricX-24 checkpoint"
+        )
+    log.info("the score is entry %s of %s in %s", SCORE_TOKEN, f"{size:,}", file.name)

@@ -1,0 +1,304 @@
+"""Every kind of table, defined once: columns, types, meanings; and the one way to write and to read them.
+
+Tables are Parquet files with zstd, cut into row groups of ROW_GROUP rows however they were written,
+so that the same rows are the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from corpusmith.errors import InputError
+from corpusmith.files import whole_file
+
+ROW_GROUP = 8192
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. A column is required unless it is optional: no nulls in it."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    optional: bool = False
+
+
+class Table:
+    """A kind of table."""
+
+    def __init__(self, name: str, *columns: Column) -> None:
+        self.name = name
+        self.columns = columns
+        self.schema = pa.schema(
+            [
+                pa.field(column.name, column.type, nullable=column.optional, metadata={"meaning": column.meaning})
+                for column in columns
+            ]
+        )
+
+
+ITEM_ID = Column("item_id", pa.string(), "content hash of the item, from source to release")
+
+SEGMENTS = Table(
+    "segments",
+    ITEM_ID,
+    Column("text", pa.string(), "the segment, line breaks as they are in a text"),
+    Column("kind", pa.string(), "sentence, or blob: consecutive sentences of one document"),
+    Column("tokens", pa.int32(), "tokens of the text by the tokenizer that the stage's account names"),
+    Column("bucket", pa.string(), "length bucket in tokens: from-to, the end excluded"),
+    Column("file", pa.string(), "name of the file the document stands in"),
+    Column("line", pa.int64(), "line of the document in it, from 1"),
+    Column("start", pa.int64(), "first character in the document's text as stored, from 0"),
+    Column("end", pa.int64(), "one behind the last character"),
+)
+
+BAD_ROWS = Table(
+    "bad rows",
+    Column("file", pa.string(), "file the row stands in"),
+    Column("line", pa.int64(), "its line, from 1"),
+    Column("reason", pa.string(), "why it was set aside"),
+    Column("excerpt", pa.string(), "its first 200 characters, bytes that are not UTF-8 replaced"),
+)
+
+DROPPED = Table(
+    "dropped",
+    ITEM_ID,
+    Column("stage", pa.string(), "the stage that dropped the item"),
+    Column("reason", pa.string(), "why, by the rule's name"),
+    Column("detail", pa.string(), "what was seen, for people", optional=True),
+)
+
+MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
+
+REQUESTS = Table(
+    "requests",
+    ITEM_ID,
+    Column("request", pa.string(), "name of the request among those of its item, such as greedy"),
+    Column("messages", MESSAGES, "a conversation for the chat template; or prompt, or token_ids", optional=True),
+    Column("prompt", pa.string(), "a raw text, not put through the chat template", optional=True),
+    Column("token_ids", pa.list_(pa.int32()), "the tokens themselves", optional=True),
+    Column("temperature", pa.float64(), "0 is greedy"),
+    Column("top_p", pa.float64(), "share of the probability that is sampled from; 1 is all"),
+    Column("top_k", pa.int32(), "most likely tokens that are sampled from; 0 is all"),
+    Column("max_tokens", pa.int32(), "most tokens of an answer"),
+    Column("stop", pa.list_(pa.string()), "texts that end an answer and are not part of it"),
+    Column("choices", pa.list_(pa.string()), "the answer is one of these", optional=True),
+    Column("json_schema", pa.string(), "the answer is JSON of this schema", optional=True),
+    Column("first_sample", pa.int32(), "index of the first sample"),
+    Column("n", pa.int32(), "number of samples"),
+    Column("source", pa.string(), "what a scorer holds the answer against", optional=True),
+    Column("reference", pa.string(), "a right answer, where one is known", optional=True),
+)
+
+COMPLETIONS = Table(
+    "completions",
+    ITEM_ID,
+    Column("request", pa.string(), "name of the request among those of its item"),
+    Column("sample", pa.int32(), "index of the sample"),
+    Column("text", pa.string(), "the answer; empty where it failed"),
+    Column("finish_reason", pa.string(), "stop; length: cut off at max_tokens; error: no answer, see error"),
+    Column("prompt_tokens", pa.int32(), "tokens of the prompt"),
+    Column("completion_tokens", pa.int32(), "tokens of the answer"),
+    Column("error", pa.string(), "why there is no answer", optional=True),
+    Column("key", pa.string(), "what the answer is known by, together with its sample index"),
+)
+
+SCORES = Table(
+    "scores",
+    ITEM_ID,
+    Column("request", pa.string(), "name of the request among those of its item"),
+    Column("sample", pa.int32(), "index of the sample"),
+    Column("score", pa.float64(), "the metric's number, rounded to 1e-6; none where there was no answer", optional=True),
+    Column("truncated", pa.bool_(), "whether the scorer saw only the beginning"),
+    Column("key", pa.string(), "what the score is known by"),
+)
+
+SELECTED_SOURCES = Table(
+    "selected sources",
+    ITEM_ID,
+    Column("text", pa.string(), "the source"),
+    Column("kind", pa.string(), "sentence or blob"),
+    Column("tokens", pa.int32(), "its tokens"),
+    Column("greedy_score", pa.float64(), "score of the greedy answer", optional=True),
+    Column("sampled_score", pa.float64(), "score of the sampled answer", optional=True),
+    Column("gain", pa.float64(), "greedy minus sampled: how much sampling improved on greedy", optional=True),
+)
+
+CANDIDATE = pa.struct(
+    [
+        pa.field("sample", pa.int32()),
+        pa.field("text", pa.string()),
+        pa.field("score", pa.float64()),
+    ]
+)
+
+SELECTED_ANSWERS = Table(
+    "selected answers",
+    ITEM_ID,
+    Column("source", pa.string(), "the source"),
+    Column("target", pa.string(), "the best answer"),
+    Column("score", pa.float64(), "its score"),
+    Column("sample", pa.int32(), "index of the sample"),
+    Column("candidates", pa.int32(), "how many answers could have been taken"),
+    Column("mean_score", pa.float64(), "the mean of their scores"),
+    Column("top_k", pa.list_(CANDIDATE), "the best ones, best first, distinct texts"),
+)
+
+FILTERED = SELECTED_ANSWERS
+
+REJECTED = Table(
+    "rejected",
+    ITEM_ID,
+    Column("source", pa.string(), "the source"),
+    Column("target", pa.string(), "the answer"),
+    Column("score", pa.float64(), "its score"),
+    Column("reason", pa.string(), "the first rule that it breaks"),
+    Column("reasons", pa.list_(pa.string()), "every rule that it breaks"),
+    Column("detail", pa.string(), "what the first rule saw", optional=True),
+)
+
+
+class TableWriter:
+    """Writes one table, row by row, whole or not at all. Use `open_table`."""
+
+    def __init__(self, path: Path, table: Table, options: Mapping[str, Any]) -> None:
+        self._path, self._table = path, table
+        self._writer = pq.ParquetWriter(path, table.schema, compression="zstd", **options)
+        self._rows: list[Mapping[str, Any]] = []
+        self.count = 0
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Adds one row, a value for each column."""
+        self._rows.append(row)
+        self.count += 1
+        if len(self._rows) == ROW_GROUP:
+            self._flush()
+
+    def write_all(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds rows."""
+        for row in rows:
+            self.write(row)
+
+    def _flush(self) -> None:
+        if not self._rows:
+            return
+        columns = []
+        first = self.count - len(self._rows)
+        for column in self._table.columns:
+            values = [row.get(column.name) for row in self._rows]
+            if not column.optional and None in values:
+                row_number = first + values.index(None)
+                raise InputError(f"{self._table.name}: row {row_number} has no {column.name}: {self._rows[values.index(None)]!r:.300}")
+            try:
+                columns.append(pa.array(values, column.type))
+            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+                place = _first_bad(values, column.type)
+                raise InputError(
+                    f"{self._table.name}: row {first + place}: {column.name} = {values[place]!r:.200} is no {column.type}: {error}"
+                ) from error
+        self._writer.write_batch(pa.record_batch(columns, schema=self._table.schema), row_group_size=ROW_GROUP)
+        self._rows.clear()
+
+    def close(self) -> None:
+        """Writes what is left and the file's end."""
+        self._flush()
+        self._writer.close()
+
+
+def _first_bad(values: Sequence[Any], type_: pa.DataType) -> int:
+    for place, value in enumerate(values):
+        try:
+            pa.array([value], type_)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+            return place
+    return 0
+
+
+class open_table:  # noqa: N801 - reads like open()
+    """Context manager that gives a TableWriter; the file appears when the block ends well.
+
+    options: passed on to pyarrow.parquet.ParquetWriter.
+    """
+
+    def __init__(self, path: str | Path, table: Table, **options: Any) -> None:
+        self._path, self._table, self._options = Path(path), table, options
+        self._whole = whole_file(self._path)
+
+    def __enter__(self) -> TableWriter:
+        partial = self._whole.__enter__()
+        self._writer = TableWriter(partial, self._table, self._options)
+        return self._writer
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> bool | None:
+        if kind is None:
+            try:
+                self._writer.close()
+            except BaseException as error:
+                self._whole.__exit__(type(error), error, error.__traceback__)
+                raise
+        return self._whole.__exit__(kind, value, trace)
+
+
+def write_table(path: str | Path, table: Table, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Writes a whole table; returns the number of rows."""
+    with open_table(path, table) as writer:
+        writer.write_all(rows)
+        return writer.count
+
+
+def _open(path: str | Path, table: Table) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file (a table of {table.name})") from error
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path}: is no Parquet file, or a broken one ({error}); delete it and build again") from error
+    found = file.schema_arrow
+    for column in table.columns:
+        place = found.get_field_index(column.name)
+        if place < 0:
+            raise InputError(
+                f"{path}: no column {column.name!r}; a table of {table.name} has one. Found: {', '.join(found.names)}"
+            )
+        if not found.field(place).type.equals(column.type):
+            raise InputError(f"{path}: column {column.name!r} is {found.field(place).type}, it should be {column.type}")
+    return file
+
+
+def read_batches(
+    path: str | Path, table: Table, columns: Sequence[str] | None = None, batch_size: int = ROW_GROUP
+) -> Iterator[pa.RecordBatch]:
+    """The table's rows as Arrow batches, in order, in flat memory. Raises InputError where the file is no such table."""
+    with _open(path, table) as file:
+        required = [column.name for column in table.columns if not column.optional and (columns is None or column.name in columns)]
+        names = list(columns) if columns is not None else [column.name for column in table.columns]
+        row = 0
+        for batch in file.iter_batches(batch_size=batch_size, columns=names):
+            for name in required:
+                if batch.column(name).null_count:
+                    place = batch.column(name).is_null().to_pylist().index(True)
+                    raise InputError(f"{path}: row {row + place}: no {name}")
+            yield batch.select(names)
+            row += batch.num_rows
+
+
+def read_rows(
+    path: str | Path, table: Table, columns: Sequence[str] | None = None, batch_size: int = 1024
+) -> Iterator[dict[str, Any]]:
+    """The table's rows as dicts, in order, in flat memory."""
+    for batch in read_batches(path, table, columns, batch_size):
+        yield from batch.to_pylist()
+
+
+def row_count(path: str | Path) -> int:
+    """How many rows a Parquet file holds."""
+    return pq.read_metadata(path).num_rows
+
+

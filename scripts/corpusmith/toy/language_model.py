@@ -1,0 +1,134 @@
+"""The toy base model: a small Qwen3 over characters, trained in a minute or two on a CPU."""
+
+from __future__ import annotations
+
+import random
+import string
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from corpusmith import numerals
+from corpusmith.toy import tasks, translation
+
+PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+ROLES = ("system", "user", "assistant")
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of the model; the default has about 600,000 parameters."""
+
+    layers: int = 3
+    width: int = 128
+    heads: int = 4
+    feed_forward: int = 384
+    max_length: int = 1024
+
+
+def alphabet() -> list[str]:
+    """Every character the toy world writes: printable ASCII and the Hangul of its words and numerals."""
+    hangul = set(numerals.DIGITS + "".join(numerals.SMALL_UNITS) + "".join(numerals.LARGE_UNITS))
+    words = [*translation.NAMES.values(), *translation.VERBS.values(), *translation.PLACES.values()]
+    words += [*translation.OPENERS.values(), *translation.JOINS.values(), "다예아니오맞틀"]
+    words += [part for pair in translation.THINGS.values() for part in pair]
+    hangul |= {character for word in words for character in word if ord(character) > 127}
+    return ["\n", *string.printable[:95], *sorted(hangul)]
+
+
+def pieces() -> list[str]:
+    """Words of the toy language that are one token each, with the space before them where there is one.
+
+    Everything else is spelled out in characters, and what the toy world never writes in bytes, so that
+    any text can be read and written.
+    """
+    english = [*translation.NAMES, *translation.THINGS, *translation.VERBS]
+    english += [word for place in translation.PLACES for word in place.split()]
+    english += [word for text in [*translation.OPENERS, *translation.JOINS] for word in text.split()]
+    korean = [*translation.NAMES.values(), *translation.PLACES.values(), *translation.OPENERS.values()]
+    korean += [part for pair in translation.THINGS.values() for part in pair]
+    korean += translation.VERBS.values()
+    words = dict.fromkeys(word.strip() for word in [*english, *korean, "Korean:"] if len(word.strip()) > 0)
+    spaced = [" " + word for word in words]
+    return [*(word for word in words if len(word) > 1), *spaced]
+
+
+def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
+    """A tokenizer of characters and of the toy language's words, with Qwen's chat markers and template; roles are one token each."""
+    spelled = [f"<0x{byte:02X}>" for byte in range(256)]
+    vocabulary = {token: number for number, token in enumerate([PAD, START, END, *spelled, *alphabet()])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (PAD, START, END)])
+    tokenizer.add_tokens([AddedToken(role, normalized=False) for role in [*ROLES, *pieces()]])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, shape: Shape) -> Qwen3ForCausalLM:
+    """The untrained model, its weights from torch's current seed."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.width,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        head_dim=shape.width // shape.heads,
+        max_position_embeddings=shape.max_length,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, seed: int, batch_size: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Endless padded training batches: input_ids, attention_mask, labels (the answer only), all (batch, length)."""
+    rng = random.Random(seed)
+    while True:
+        # Batches of like length waste little on padding.
+        pool = [_encode(tokenizer, *tasks.draw_example(rng)) for _ in range(batch_size * 16)]
+        pool.sort(key=lambda example: len(example[0]))
+        order = list(range(0, len(pool), batch_size))
+        rng.shuffle(order)
+        for start in order:
+            yield _pad(pool[start : start + batch_size], tokenizer.pad_token_id)
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, message: str, answer: str) -> tuple[list[int], int]:
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
+    )
+    prompt_tokens = tokenizer.encode(prompt, add_special_tokens=False)
+    answer_tokens = tokenizer.encode(answer + END, add_special_tokens=False)
+    return prompt_tokens + answer_tokens, len(prompt_tokens)
+
+
+def _pad(examples: list[tuple[list[int], int]], pad: int) -> dict[str, torch.Tensor]:
+    length = max(len(tokens) for tokens, _ in examples)
+    tokens = torch.full((len(examples), length), pad)
+    mask = torch.zeros_like(tokens)
+    labels = torch.full_like(tokens, -100)
+    for row, (example, prompt_length) in enumerate(examples):
+        tokens[row, : len(example)] = torch.tensor(example)
+        mask[row, : len(example)] = 1
+        labels[row, prompt_length : len(example)] = tokens[row, prompt_length : len(example)]
+    return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
