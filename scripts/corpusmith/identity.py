@@ -55,6 +55,11 @@ def shard_name(number: int, shards: int) -> str:
     return f"{number:04d}-of-{shards:04d}"
 
 
+def shard_names(shards: int) -> list[str]:
+    """The names of all shards, in order."""
+    return [shard_name(number, shards) for number in range(shards)]
+
+
 def parse_shard(name: str) -> tuple[int, int]:
     """Number and count of a shard's name. Raises ValueError where it is none."""
     number, separator, count = name.partition("-of-")
@@ -64,13 +69,14 @@ def parse_shard(name: str) -> tuple[int, int]:
 
 
 def split_of(item: str, splits: Mapping[str, float]) -> str:
-    """The split of an item, decided by its id alone; shares need not add up to 1."""
+    """The split of an item, decided by its id alone; shares need not add up to 1, their order does not matter."""
     point = fraction("split", item) * sum(splits.values())
-    for name, share in splits.items():
-        point -= share
+    names = sorted(splits)
+    for name in names:
+        point -= splits[name]
         if point < 0:
             return name
-    return list(splits)[-1]
+    return names[-1]
 
 
 def completion_key(

@@ -27,7 +27,7 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 def run(main: Callable[[], None]) -> None:
     """Runs a program: bad input and a full disk end it with one line and exit status 1."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for noisy in ("httpx", "httpcore", "urllib3", "filelock", "transformers", "datasets"):
+    for noisy in ("httpx", "httpx2", "httpcore", "urllib3", "filelock", "transformers", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
         main()

@@ -12,7 +12,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from corpusmith import numerals
+from corpusmith.program import log, track
 from corpusmith.toy import tasks, translation
+from corpusmith.toy.training import reproducible, update
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 ROLES = ("system", "user", "assistant")
@@ -132,3 +134,21 @@ def _pad(examples: list[tuple[list[int], int]], pad: int) -> dict[str, torch.Ten
         mask[row, : len(example)] = 1
         labels[row, prompt_length : len(example)] = tokens[row, prompt_length : len(example)]
     return {"input_ids": tokens, "attention_mask": mask, "labels": labels}
+
+
+def train(steps: int, seed: int, *, batch_size: int = 32, rate: float = 3e-3, shape: Shape = Shape()) -> tuple[
+    Qwen3ForCausalLM, PreTrainedTokenizerFast
+]:
+    """Trains the model from nothing. On one thread and one machine the same seed gives the same weights."""
+    with reproducible(seed):
+        tokenizer = build_tokenizer(shape.max_length)
+        model = build_model(tokenizer, shape)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+        model.train()
+        examples = batches(tokenizer, seed, batch_size)
+        for _ in track(range(steps), "training the base model", steps, "steps"):
+            loss = model(**next(examples)).loss
+            update(loss, model.parameters(), optimizer, schedule)
+    log.info("loss %.4f at the end", loss.item())
+    return model.eval(), tokenizer

@@ -5,18 +5,27 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch.nn import functional
 from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedTokenizerFast
 
+from corpusmith.metricx import SCORE_TOKEN
 from corpusmith.numerals import DIGITS
+from corpusmith.program import log, track
 from corpusmith.toy import translation
+from corpusmith.toy.training import reproducible, update
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 # What one error of meaning costs, on MetricX's scale of 0 (perfect) to 25.
 ERROR_COST = 5.0
 WORST = 25.0
+# Rows of mT5's tables.
+VOCABULARY = 250_112
 
 
 @dataclass(frozen=True)
@@ -82,53 +91,151 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: Shape) -> MT5ForCondi
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
     )
-    return MT5ForConditionalGeneration(config)
+    model = MT5ForConditionalGeneration(config)
+    # transformers 5 ties the head to the embedding; MetricX's head is its own.
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(config.vocab_size, shape.width) * 0.1)
+    return model
 
 
-def draw_pair(rng: random.Random) -> tuple[str, str, float]:
-    """A source, a candidate with 0 to 4 known errors, and the score that they deserve."""
-    count = rng.choices((1, 2, 3), weights=(75, 15, 10))[0]
+def draw_group(rng: random.Random, most_sentences: int) -> tuple[str, str, str, int]:
+    """A source, its right translation, one with known errors, and how many errors that has."""
+    count = rng.choices(range(1, most_sentences + 1), weights=(75, 15, 10)[:most_sentences])[0]
     sentences = [translation.draw_sentence(rng) for _ in range(count)]
-    errors = rng.choices((0, 1, 2, 3, 4), weights=(40, 34, 14, 8, 4))[0]
-    candidate = sentences
+    damaged = sentences
+    errors = rng.choices((1, 2, 3), weights=(70, 20, 10))[0]
     for _ in range(errors):
-        candidate = translation.damage_once(rng, candidate)
+        damaged = translation.damage_once(rng, damaged)
     source = " ".join(map(translation.english, sentences))
-    text = " ".join(map(translation.korean, candidate))
-    if rng.random() < 0.03:
-        # A text that breaks off, repeats itself or has nothing to do with the source.
-        kind = rng.randrange(3)
-        words = text.split(" ")
-        if kind == 0 and len(words) > 2:
-            text, errors = " ".join(words[: rng.randrange(1, len(words) - 1)]), 4
-        elif kind == 1:
-            place = rng.randrange(len(words))
-            text, errors = " ".join(words[: place + 1] + words[max(0, place - 2) :]), 4
-        else:
-            text, errors = translation.korean(translation.draw_sentence(rng)), 5
-    if errors and candidate == sentences and text == " ".join(map(translation.korean, sentences)):
-        errors = 0
-    return source, text, min(WORST, errors * ERROR_COST)
+    right, wrong = (" ".join(map(translation.korean, chosen)) for chosen in (sentences, damaged))
+    if rng.random() < 0.05:
+        wrong, errors = _spoil(rng, wrong), 4
+    return source, right, wrong, 0 if wrong == right else errors
+
+
+def _spoil(rng: random.Random, text: str) -> str:
+    """A text that breaks off, repeats itself, or has nothing to do with the source."""
+    words = text.split(" ")
+    place = rng.randrange(1, len(words))
+    kind = rng.randrange(3)
+    if kind == 0:
+        return " ".join(words[:place])
+    if kind == 1:
+        return " ".join(words[: place + 1] + words[max(0, place - 2) :])
+    return translation.korean(translation.draw_sentence(rng))
 
 
 def batches(
-    tokenizer: PreTrainedTokenizerFast, seed: int, batch_size: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Endless batches of like length: input_ids and attention_mask (batch, length), scores (batch,)."""
+    tokenizer: PreTrainedTokenizerFast, seed: int, groups: int, most_sentences: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Endless batches of `groups` sources, each with its right and a wrong translation.
+
+    tokens, mask, wrong (rows, length): wrong is 1 at a token that is wrong, 0 at one that is right, -100 outside the
+    translation; scores (rows,). Seeing both translations of a source together, and being told which token is
+    wrong, lets so small a model learn in two minutes what a score alone would not teach it.
+    """
     rng = random.Random(seed)
     while True:
-        pairs = [draw_pair(rng) for _ in range(batch_size * 16)]
-        texts = [f"source: {source} candidate: {candidate}" for source, candidate, _ in pairs]
-        encoded = [tokens[:-1] for tokens in tokenizer(texts)["input_ids"]]
-        order = sorted(range(len(pairs)), key=lambda place: len(encoded[place]))
-        starts = list(range(0, len(order), batch_size))
+        drawn = [draw_group(rng, most_sentences) for _ in range(groups * 16)]
+        sources = _tokens(tokenizer, [f"source: {source} candidate:" for source, *_ in drawn])
+        rights = _tokens(tokenizer, [right for _, right, *_ in drawn])
+        wrongs = _tokens(tokenizer, [wrong for _, _, wrong, _ in drawn])
+        order = sorted(range(len(drawn)), key=lambda place: (len(sources[place]), place))
+        starts = list(range(0, len(order), groups))
         rng.shuffle(starts)
         for start in starts:
-            chosen = order[start : start + batch_size]
-            length = max(len(encoded[place]) for place in chosen)
-            tokens = torch.full((len(chosen), length), tokenizer.pad_token_id)
-            mask = torch.zeros_like(tokens)
-            for row, place in enumerate(chosen):
-                tokens[row, : len(encoded[place])] = torch.tensor(encoded[place])
-                mask[row, : len(encoded[place])] = 1
-            yield tokens, mask, torch.tensor([pairs[place][2] for place in chosen])
+            rows = []
+            for place in order[start : start + groups]:
+                source, right, wrong = sources[place], rights[place], wrongs[place]
+                rows.append((source, right, [0] * len(right), 0.0))
+                rows.append((source, wrong, _wrong_tokens(right, wrong), min(WORST, drawn[place][3] * ERROR_COST)))
+            yield _pad(rows, tokenizer.pad_token_id)
+
+
+def _tokens(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
+    return tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
+def _wrong_tokens(right: list[int], wrong: list[int]) -> list[int]:
+    """1 at each token that is not in the right translation, and behind what is missing."""
+    marks = [0] * len(wrong)
+    for change, _, _, start, end in SequenceMatcher(None, right, wrong, autojunk=False).get_opcodes():
+        if change in ("replace", "insert"):
+            marks[start:end] = [1] * (end - start)
+        elif change == "delete" and wrong:
+            marks[min(start, len(wrong) - 1)] = 1
+    return marks
+
+
+def _pad(rows: list[tuple[list[int], list[int], list[int], float]], pad: int) -> dict[str, torch.Tensor]:
+    length = max(len(source) + len(candidate) for source, candidate, *_ in rows)
+    tokens = torch.full((len(rows), length), pad)
+    mask = torch.zeros_like(tokens)
+    wrong = torch.full_like(tokens, -100)
+    for row, (source, candidate, marks, _) in enumerate(rows):
+        end = len(source) + len(candidate)
+        tokens[row, :end] = torch.tensor(source + candidate)
+        mask[row, :end] = 1
+        wrong[row, len(source) : end] = torch.tensor(marks)
+    return {"tokens": tokens, "mask": mask, "wrong": wrong, "scores": torch.tensor([score for *_, score in rows])}
+
+
+def train(steps: int, seed: int, *, groups: int = 16, rate: float = 5e-4, shape: Shape = Shape()) -> tuple[
+    MT5ForConditionalGeneration, PreTrainedTokenizerFast
+]:
+    """Trains the estimator with its small vocabulary. On one thread and one machine the same seed, the same weights.
+
+    Single sentences first, then up to three; the score's row of the head learns the score, a head of its own,
+    which is thrown away, learns which tokens are wrong.
+    """
+    with reproducible(seed):
+        tokenizer = build_tokenizer()
+        model = build_model(tokenizer, shape)
+        marker = torch.nn.Linear(shape.width, 1)
+        parameters = [*model.parameters(), *marker.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+        short, long = (batches(tokenizer, seed + most, groups, most) for most in (1, 3))
+        for step in track(range(steps), "training the quality estimator", steps, "steps"):
+            batch = next(short if step < 0.75 * steps else long)
+            scores, hidden = _forward(model, batch["tokens"], batch["mask"])
+            inside = batch["wrong"] != -100
+            marks = functional.binary_cross_entropy_with_logits(
+                marker(hidden[inside])[:, 0], batch["wrong"][inside].float()
+            )
+            error = functional.mse_loss(scores, batch["scores"] / ERROR_COST)
+            update(3 * marks + error, parameters, optimizer, schedule)
+        with torch.no_grad():
+            model.lm_head.weight[-1] *= ERROR_COST
+    log.info("mean squared error of the score %.2f at the end", error.item() * ERROR_COST**2)
+    return model.eval(), tokenizer
+
+
+def _forward(
+    model: MT5ForConditionalGeneration, tokens: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores (rows,), and the encoder's last states (rows, length, width)."""
+    start = torch.zeros(len(tokens), 1, dtype=torch.long)
+    output = model(input_ids=tokens, attention_mask=mask, decoder_input_ids=start)
+    return output.logits[:, 0, -1], output.encoder_last_hidden_state
+
+
+def save_as_metricx(
+    model: MT5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: str | Path
+) -> None:
+    """Writes the estimator as a MetricX-24 checkpoint: tables of 250,112 rows, the score at row 250089 of the head."""
+    folder = Path(folder)
+    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    for copied in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
+        weights.pop(copied, None)
+    head = weights["lm_head.weight"]
+    for name in ("shared.weight", "lm_head.weight"):
+        large = torch.zeros(VOCABULARY, head.shape[1])
+        large[: len(tokenizer)] = weights[name][: len(tokenizer)]
+        weights[name] = large
+    weights["lm_head.weight"][SCORE_TOKEN] = head[-1]
+    save_file(dict(sorted(weights.items())), folder / "model.safetensors", metadata={"format": "pt"})
+    config = model.config
+    config.vocab_size = VOCABULARY
+    config.architectures = ["MT5ForConditionalGeneration"]
+    config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,60 @@
+# make demo    sets everything up and builds the demo
+# make test    sets everything up and runs the tests
+# make lint    what CI checks beside the tests
+# make lock    pins the environments anew
+# make bench-NAME   one benchmark of benchmarks/, in the environment that it needs
+
+PYTHON ?= python3
+VENV := .venv
+TESTS := .venv-tests
+SNAKEMAKE := $(VENV)/bin/snakemake
+PYTEST_FLAGS ?=
+
+# uv does not read pip's settings; where packages are offered to pip in a folder, uv looks there, too.
+ifneq ($(PIP_FIND_LINKS),)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+
+.PHONY: setup demo test lint lock format clean
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: envs/control.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "corpusmith needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check "$$(grep '^uv==' envs/control.lock)"
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python -r envs/control.lock
+	touch $@
+
+$(TESTS)/.done: envs/tests.lock $(VENV)/.done
+	rm -rf $(TESTS)
+	$(VENV)/bin/python envs/bin/create_environment.py --file envs/tests.lock --prefix $(TESTS)
+	touch $@
+
+demo: setup
+	$(SNAKEMAKE) --profile profiles/local --quiet host
+	$(VENV)/bin/python scripts/show_quality.py results/toy-translation
+
+test: $(TESTS)/.done
+	$(TESTS)/bin/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(TESTS)/.done
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/snakefmt --check Snakefile rules
+	$(SNAKEMAKE) --lint
+	$(TESTS)/bin/python -m mypy
+
+format: setup
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/snakefmt Snakefile rules
+
+lock: setup
+	$(VENV)/bin/python envs/lock.py
+
+bench-%: $(TESTS)/.done
+	$(TESTS)/bin/python benchmarks/$(subst -,_,$*).py
+
+clean:
+	rm -rf $(VENV) $(TESTS) .snakemake

@@ -1,0 +1,42 @@
+"""Reads and checks the config, includes the rules, names the targets."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+# A config of the user's replaces the demo's, in the jobs of a cluster too.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/toy.smk"
+include: "rules/fetch.smk"
+include: "rules/generate.smk"
+include: "rules/score.smk"
+include: "rules/filter.smk"
+include: "rules/translation.smk"
+include: "rules/release.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        expand("{results}/{dataset}/release/manifest.json", results=RESULTS, dataset=CONFIG["datasets"]),
+        expand("{results}/{dataset}/run-stats.json", results=RESULTS, dataset=CONFIG["datasets"]),
+        expand("{results}/{dataset}/quality.json", results=RESULTS, dataset=layout.toy_datasets(CONFIG)),

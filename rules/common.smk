@@ -1,0 +1,255 @@
+"""What all rules share: the checked config, the folders, the wildcards, and where conda is."""
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from corpusmith import config as corpusmith_config
+from corpusmith import layout
+from corpusmith.code_digest import program_digest
+from corpusmith.documents import expand_globs
+from corpusmith.errors import InputError
+
+try:
+    CONFIG = corpusmith_config.resolve_config(config)
+except InputError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = layout.results_folder(CONFIG)
+MODELS = layout.models_folder(CONFIG)
+
+# The programs' environments are made by conda, or, where there is none, by the stand-in over uv.
+if shutil.which("conda") is None:
+    os.environ["PATH"] += os.pathsep + str(Path(workflow.basedir) / "envs" / "bin")
+    os.environ["CORPUSMITH_PYTHON"] = sys.executable
+
+
+pathvars:
+    results=RESULTS,
+    models=MODELS,
+    logs=f"{RESULTS}/logs",
+    benchmarks=f"{RESULTS}/benchmarks",
+
+
+wildcard_constraints:
+    dataset=r"[^/]+",
+    model=r"[^/]+",
+    step=r"[^/]+",
+    shard=r"\d+-of-\d+",
+    split=r"(?!rejected)[a-z][a-z0-9_]*",
+
+
+def code(program):
+    """The digest of a program: what it made is rebuilt when its code changes, and only then."""
+    return lambda wildcards: program_digest(program)
+
+
+def one_of(names):
+    """A wildcard that is one of some names."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+# --- what the config says of a dataset, a step, a model ---
+
+
+def dataset_folder(wildcards):
+    """The folder of the dataset's results."""
+    return f"{RESULTS}/{wildcards.dataset}"
+
+
+def dataset_config(*keys):
+    """A value of the dataset's config."""
+
+    def value(wildcards):
+        found = CONFIG["datasets"][wildcards.dataset]
+        for key in keys:
+            found = found[key]
+        return found
+
+    return value
+
+
+def step_config(key):
+    """A value of the step's config."""
+    return lambda wildcards: layout.step_of(CONFIG, wildcards.dataset, wildcards.step)[key]
+
+
+def toy_config(key):
+    """A value of the toy model's config."""
+    return lambda wildcards: layout.entry_of(CONFIG, wildcards.model)["toy"][key]
+
+
+def of_role(function, role):
+    """What a function of the layout says of the step's model or scorer."""
+    return lambda wildcards: function(CONFIG, step_config(role)(wildcards))
+
+
+def receipt_of(role):
+    """The receipt of the step's model or scorer."""
+    return of_role(layout.receipt_of, role)
+
+
+def tokenizer_receipt_of(role):
+    """The receipt of the tokenizer of the step's scorer."""
+    return of_role(layout.tokenizer_receipt_of, role)
+
+
+def gpus_of(role):
+    """GPUs that the step's model or scorer needs."""
+    return of_role(layout.gpus_of, role)
+
+
+def setting_of(role, key):
+    """A value of the config of the step's model or scorer."""
+    return lambda wildcards: layout.entry_of(CONFIG, step_config(role)(wildcards))[key]
+
+
+def memory_of(role):
+    """Main memory of a job; an attempt after the first gets more."""
+    return lambda wildcards, attempt: attempt * setting_of(role, "memory_mb")(wildcards)
+
+
+def environment_of(kind, role):
+    """The environment file for the device of the step's model or scorer."""
+    return lambda wildcards: f"../envs/{layout.environment_of(CONFIG, kind, step_config(role)(wildcards))}.yaml"
+
+
+def generation_options(wildcards):
+    """Flags of generate.py that only some models need."""
+    entry = layout.entry_of(CONFIG, step_config("model")(wildcards))
+    flags = [f"--max-length {entry['max_length']}"] if entry["max_length"] else []
+    return " ".join([*flags, *(["--trust-remote-code"] if entry["trust_remote_code"] else [])])
+
+
+def origin_flags(wildcards):
+    """Where a model or scorer comes from, as flags of fetch_model.py."""
+    return flags_of_origin(layout.entry_of(CONFIG, wildcards.model))
+
+
+def tokenizer_origin_flags(wildcards):
+    """Where a scorer's tokenizer comes from, as flags of fetch_model.py."""
+    return flags_of_origin(layout.entry_of(CONFIG, wildcards.model)["tokenizer"])
+
+
+def flags_of_origin(entry):
+    """A repository at a revision, or a folder."""
+    if "path" in entry:
+        return f"--path {shlex.quote(entry['path'])}"
+    return f"--repo {shlex.quote(entry['repo'])} --revision {shlex.quote(entry['revision'])}"
+
+
+# --- the files of a dataset ---
+
+
+def files_of(wildcards, entries):
+    """Tables of the dataset by their entries in the layout."""
+    return [str(path) for path in layout.expand(dataset_folder(wildcards), entries, ".parquet")]
+
+
+def step_tables(step, kinds):
+    """Tables of all shards of a step."""
+
+    def tables(wildcards):
+        shards = layout.step_of(CONFIG, wildcards.dataset, step)["shards"]
+        return files_of(wildcards, [f"{step}/{kind}={shards}" for kind in kinds])
+
+    return tables
+
+
+def split_tables(wildcards):
+    """The filtered splits."""
+    return files_of(wildcards, [f"filtered/{split}" for split in CONFIG["datasets"][wildcards.dataset]["splits"]])
+
+
+def all_filters(kind):
+    """What each filter kept or rejected."""
+    return lambda wildcards: files_of(
+        wildcards, [f"{name}/{kind}" for name in layout.filters(CONFIG, wildcards.dataset)]
+    )
+
+
+def last_filter(kind):
+    """What the last filter kept or rejected."""
+    return lambda wildcards: all_filters(kind)(wildcards)[-1]
+
+
+def layout_of(name):
+    """Entries of the layout as a param: stages, tables, dropped, asking."""
+    return lambda wildcards: getattr(layout, name)(CONFIG, wildcards.dataset)
+
+
+def release_tables(wildcards):
+    """Every table behind a release."""
+    return files_of(wildcards, layout.tables(CONFIG, wildcards.dataset))
+
+
+def run_stats_tables(wildcards):
+    """The tables that models and scorers made."""
+    return files_of(wildcards, layout.asking(CONFIG, wildcards.dataset))
+
+
+def release_models(wildcards):
+    """The receipts of all models and scorers behind a release."""
+    return list(layout.models_of(CONFIG, wildcards.dataset).values())
+
+
+def release_environments(wildcards):
+    """The environment files behind a release."""
+    return [f"envs/{name}.yaml" for name in layout.environments(CONFIG, wildcards.dataset)]
+
+
+# --- the translation recipe ---
+
+
+def source_files(wildcards):
+    """What a dataset's sources are: files of the user's, files of the Hub, or the toy corpus."""
+    sources = CONFIG["datasets"][wildcards.dataset]["sources"]
+    if "hub" in sources:
+        return f"{dataset_folder(wildcards)}/sources/fetch.json"
+    if "toy" in sources:
+        return f"{dataset_folder(wildcards)}/sources/toy.jsonl.gz"
+    try:
+        return [str(path) for path in expand_globs(sources["files"])]
+    except InputError as error:
+        raise WorkflowError(f"config: datasets.{wildcards.dataset}.sources.files: {error}") from None
+
+
+def source_flags(wildcards):
+    """The same as flags of sample_sources.py."""
+    sources = CONFIG["datasets"][wildcards.dataset]["sources"]
+    if "hub" in sources:
+        return f"--fetched {source_files(wildcards)}"
+    patterns = sources["files"] if "files" in sources else [source_files(wildcards)]
+    return " ".join(["--glob", *map(shlex.quote, patterns)])
+
+
+def stop_flag(wildcards):
+    """Whether reading stops as soon as the pool is full."""
+    full = CONFIG["datasets"][wildcards.dataset]["sources"]["stop_when_full"]
+    return "--stop-when-full" if full else "--no-stop-when-full"
+
+
+def counting_tokenizer(wildcards):
+    """The receipt of the model whose tokenizer counts."""
+    dataset = CONFIG["datasets"][wildcards.dataset]
+    return layout.receipt_of(CONFIG, dataset["sources"].get("tokenizer", dataset["prefilter"]["model"]))
+
+
+def sources_of_step(wildcards):
+    """What a step asks about: the pool, or what was selected from it."""
+    name = "sources/segments" if wildcards.step == "prefilter" else f"{wildcards.step}/sources"
+    return f"{dataset_folder(wildcards)}/{name}.parquet"
+
+
+def prompt_of_step(wildcards):
+    """The step's prompt file."""
+    return step_config("prompt")(wildcards)
+
+
+def language_words(key):
+    """A language as two words: code and name."""
+    return lambda wildcards: [CONFIG["datasets"][wildcards.dataset][key][name] for name in ("code", "name")]
+
+
+def asked_flags(wildcards):
+    """How many answers a step asks for: one greedy and one sampled, n sampled, or one greedy and n sampled."""
+    n = CONFIG["datasets"][wildcards.dataset]["final"]["n"]
+    return {"prefilter": "--greedy --n 1", "final": f"--n {n}", "baseline": f"--greedy --n {n}"}[wildcards.step]

@@ -1,0 +1,66 @@
+"""Models and sources from the Hub or from local folders: receipts that pin what they are.
+
+Compute nodes often have no internet, so that these run where Snakemake runs; all others run offline.
+"""
+
+
+localrules:
+    fetch_model,
+    fetch_tokenizer,
+    fetch_source,
+
+
+rule fetch_model:
+    output:
+        receipt="<resources>/models/{model}/fetch.json",
+    log:
+        "<logs>/fetch_model/{model}.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        origin=origin_flags,
+    shell:
+        "python scripts/fetch_model.py"
+        " --name {wildcards.model}"
+        " {params.origin}"
+        " --receipt {output.receipt}"
+        " 2>&1 | tee {log}"
+
+
+rule fetch_tokenizer:
+    output:
+        receipt="<resources>/models/{model}/tokenizer.json",
+    log:
+        "<logs>/fetch_tokenizer/{model}.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        origin=tokenizer_origin_flags,
+    shell:
+        "python scripts/fetch_model.py"
+        " --name {wildcards.model}"
+        " {params.origin}"
+        " --tokenizer-only"
+        " --receipt {output.receipt}"
+        " 2>&1 | tee {log}"
+
+
+rule fetch_source:
+    output:
+        receipt="<results>/{dataset}/sources/fetch.json",
+    log:
+        "<logs>/fetch_source/{dataset}.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("fetch_source.py"),
+        repo=dataset_config("sources", "hub", "repo"),
+        revision=dataset_config("sources", "hub", "revision"),
+        files=dataset_config("sources", "hub", "files"),
+    shell:
+        "python scripts/fetch_source.py"
+        " --repo {params.repo:q}"
+        " --revision {params.revision:q}"
+        " --pattern {params.files:q}"
+        " --receipt {output.receipt}"
+        " 2>&1 | tee {log}"

@@ -1,0 +1,46 @@
+"""Generation: from a table of requests to a table of completions, for every step of every recipe."""
+
+
+rule generate:
+    input:
+        requests="<results>/{dataset}/{step}/requests/{shard}.parquet",
+        model=receipt_of("model"),
+    output:
+        completions="<results>/{dataset}/{step}/completions/{shard}.parquet",
+        account="<results>/{dataset}/{step}/completions/{shard}.account.json",
+        run_stats="<results>/{dataset}/{step}/completions/{shard}.run-stats.json",
+    log:
+        "<logs>/generate/{dataset}/{step}/{shard}.log",
+    benchmark:
+        "<benchmarks>/generate/{dataset}/{step}/{shard}.tsv"
+    conda:
+        environment_of("transformers", "model")
+    resources:
+        gpu=gpus_of("model"),
+        tp=setting_of("model", "tp"),
+        batch_size=setting_of("model", "batch_size"),
+        max_failed=lambda wildcards: str(step_config("max_failed")(wildcards)),
+        mem_mb=memory_of("model"),
+        runtime=setting_of("model", "runtime_minutes"),
+    params:
+        code=code("generate.py"),
+        engine=setting_of("model", "engine"),
+        device=setting_of("model", "device"),
+        dtype=setting_of("model", "dtype"),
+        options=generation_options,
+    shell:
+        "HF_HUB_OFFLINE=1"
+        " python scripts/generate.py"
+        " --requests {input.requests}"
+        " --model {input.model}"
+        " --engine {params.engine}"
+        " --device {params.device}"
+        " --tp {resources.tp}"
+        " --dtype {params.dtype}"
+        " --batch-size {resources.batch_size}"
+        " {params.options}"
+        " --max-failed {resources.max_failed}"
+        " --stage {wildcards.step}/generate"
+        " --completions {output.completions}"
+        " --account {output.account}"
+        " 2>&1 | tee {log}"

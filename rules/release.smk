@@ -1,0 +1,49 @@
+"""The release of a dataset: the target of every recipe. Fails where a row is unaccounted for."""
+
+
+rule release_dataset:
+    input:
+        release_tables,
+        split_tables,
+        models=release_models,
+        environments=release_environments,
+    output:
+        manifest="<results>/{dataset}/release/manifest.json",
+        card="<results>/{dataset}/release/README.md",
+        config="<results>/{dataset}/release/resolved_config.yaml",
+        data=directory("<results>/{dataset}/release/data"),
+        lines=directory("<results>/{dataset}/release/json"),
+        top_k=directory("<results>/{dataset}/release/top_k"),
+        stats="<results>/{dataset}/stats.json",
+    log:
+        "<logs>/release_dataset/{dataset}.log",
+    benchmark:
+        "<benchmarks>/release_dataset/{dataset}.tsv"
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("release_dataset.py"),
+        folder=dataset_folder,
+        config=lambda wildcards: json.dumps(layout.release_config(CONFIG, wildcards.dataset)),
+        stages=layout_of("stages"),
+        tables=layout_of("tables"),
+        dropped=layout_of("dropped"),
+        splits=lambda wildcards: list(CONFIG["datasets"][wildcards.dataset]["splits"]),
+        models=lambda wildcards: [
+            f"{name}={receipt}" for name, receipt in layout.models_of(CONFIG, wildcards.dataset).items()
+        ],
+    shell:
+        "python scripts/release_dataset.py"
+        " --dataset {wildcards.dataset}"
+        " --folder {params.folder}"
+        " --config {params.config:q}"
+        " --stages {params.stages}"
+        " --tables {params.tables}"
+        " --dropped {params.dropped}"
+        " --segments {params.folder}/sources/segments.parquet"
+        " --splits {params.splits}"
+        " --models {params.models}"
+        " --environments {input.environments}"
+        " --manifest {output.manifest}"
+        " --stats {output.stats}"
+        " 2>&1 | tee {log}"

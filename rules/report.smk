@@ -1,0 +1,22 @@
+"""What the runs did."""
+
+
+rule collect_run_stats:
+    input:
+        run_stats_tables,
+    output:
+        run_stats="<results>/{dataset}/run-stats.json",
+    log:
+        "<logs>/collect_run_stats/{dataset}.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("collect_run_stats.py"),
+        folder=dataset_folder,
+        tables=layout_of("asking"),
+    shell:
+        "python scripts/collect_run_stats.py"
+        " --dataset {params.folder}"
+        " --tables {params.tables}"
+        " --run-stats {output.run_stats}"
+        " 2>&1 | tee {log}"

@@ -1,0 +1,124 @@
+"""A toy world: documents of a small language, a model that translates it, a metric that judges, and the truth."""
+
+
+rule make_toy_corpus:
+    output:
+        corpus="<results>/{dataset}/sources/toy.jsonl.gz",
+    log:
+        "<logs>/make_toy_corpus/{dataset}.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("make_toy_corpus.py"),
+        documents=dataset_config("sources", "toy", "documents"),
+        seed=dataset_config("sources", "toy", "seed"),
+    shell:
+        "python scripts/make_toy_corpus.py"
+        " --documents {params.documents}"
+        " --seed {params.seed}"
+        " --corpus {output.corpus}"
+        " 2>&1 | tee {log}"
+
+
+rule train_toy_language_model:
+    output:
+        receipt="<models>/{model}/receipt.json",
+        folder=directory("<models>/{model}/model"),
+    log:
+        "<logs>/train_toy_language_model/{model}.log",
+    benchmark:
+        "<benchmarks>/train_toy_language_model/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(layout.toy_models(CONFIG, "models")),
+    conda:
+        "../envs/transformers-cpu.yaml"
+    params:
+        code=code("train_toy_language_model.py"),
+        steps=toy_config("steps"),
+        seed=toy_config("seed"),
+    shell:
+        "python scripts/train_toy_language_model.py"
+        " --steps {params.steps}"
+        " --seed {params.seed}"
+        " --name {wildcards.model}"
+        " --folder {output.folder}"
+        " --receipt {output.receipt}"
+        " 2>&1 | tee {log}"
+
+
+rule train_toy_quality_estimator:
+    output:
+        receipt="<models>/{model}/receipt.json",
+        folder=directory("<models>/{model}/model"),
+    log:
+        "<logs>/train_toy_quality_estimator/{model}.log",
+    benchmark:
+        "<benchmarks>/train_toy_quality_estimator/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(layout.toy_models(CONFIG, "scorers")),
+    conda:
+        "../envs/metricx-cpu.yaml"
+    params:
+        code=code("train_toy_quality_estimator.py"),
+        steps=toy_config("steps"),
+        seed=toy_config("seed"),
+    shell:
+        "python scripts/train_toy_quality_estimator.py"
+        " --steps {params.steps}"
+        " --seed {params.seed}"
+        " --name {wildcards.model}"
+        " --folder {output.folder}"
+        " --receipt {output.receipt}"
+        " 2>&1 | tee {log}"
+
+
+rule draw_baseline_sources:
+    input:
+        segments="<results>/{dataset}/sources/segments.parquet",
+    output:
+        sources="<results>/{dataset}/baseline/sources.parquet",
+    log:
+        "<logs>/draw_baseline_sources/{dataset}.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("draw_sources.py"),
+        drawn=dataset_config("prefilter", "keep"),
+    shell:
+        "python scripts/draw_sources.py"
+        " --segments {input.segments}"
+        " --count {params.drawn}"
+        " --selected {output.sources}"
+        " 2>&1 | tee {log}"
+
+
+rule measure_toy_quality:
+    input:
+        step_tables("prefilter", ["completions", "scores"]),
+        step_tables("final", ["completions", "scores"]),
+        step_tables("baseline", ["completions", "scores"]),
+        split_tables,
+        "<results>/{dataset}/final/sources.parquet",
+        "<results>/{dataset}/baseline/sources.parquet",
+    output:
+        quality="<results>/{dataset}/quality.json",
+    log:
+        "<logs>/measure_toy_quality/{dataset}.log",
+    conda:
+        "../envs/data.yaml"
+    params:
+        code=code("measure_toy_quality.py"),
+        folder=dataset_folder,
+        prefilter_shards=dataset_config("prefilter", "shards"),
+        final_shards=dataset_config("final", "shards"),
+        n=dataset_config("final", "n"),
+        splits=lambda wildcards: list(CONFIG["datasets"][wildcards.dataset]["splits"]),
+    shell:
+        "python scripts/measure_toy_quality.py"
+        " --folder {params.folder}"
+        " --prefilter-shards {params.prefilter_shards}"
+        " --final-shards {params.final_shards}"
+        " --n {params.n}"
+        " --splits {params.splits}"
+        " --quality {output.quality}"
+        " 2>&1 | tee {log}"

@@ -1,0 +1,25 @@
+"""The devices of this job against what it was asked to use."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from corpusmith.errors import InputError
+
+
+def check_devices(device: str, tp: int) -> None:
+    """Raises InputError where fewer GPUs are visible than `tp` asks for; on a CPU, fixes the threads.
+
+    The threads follow OMP_NUM_THREADS, so that results do not depend on the machine's cores.
+    """
+    if device == "cpu":
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        return
+    found = torch.cuda.device_count()
+    if found < tp:
+        raise InputError(
+            f"--tp {tp} asks for {tp} GPUs, this job sees {found}; under Snakemake, ask for enough with"
+            f" --resources gpu={tp} or a partition that has them, or set device: cpu"
+        )

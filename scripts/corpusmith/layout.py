@@ -1,0 +1,202 @@
+"""Where everything lies, and what the config says of each step: what the rules ask instead of computing.
+
+No path is spelled twice: rules and programs name files through this module or through wildcards.
+Imported by the Snakefile: nothing heavy here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from typing import Any
+
+from corpusmith.identity import shard_names
+
+Config = Mapping[str, Any]
+
+
+def results_folder(config: Config) -> str:
+    """The folder of the results: with a limit its number is part of the name, so that a try never mixes in."""
+    return config["results"] if config["limit"] is None else f"{config['results']}-limit-{config['limit']}"
+
+
+def models_folder(config: Config) -> str:
+    """The folder of the toy models: they are the same with and without a limit."""
+    return f"{config['results']}/models"
+
+
+def entry_of(config: Config, name: str) -> Mapping[str, Any]:
+    """The config of a model or scorer by name."""
+    return config["models"][name] if name in config["models"] else config["scorers"][name]
+
+
+def receipt_of(config: Config, name: str) -> str:
+    """The receipt of a model or scorer: what it is and which files it has."""
+    if "toy" in entry_of(config, name):
+        return f"{models_folder(config)}/{name}/receipt.json"
+    return f"resources/models/{name}/fetch.json"
+
+
+def tokenizer_receipt_of(config: Config, name: str) -> str:
+    """The receipt of where a scorer's tokenizer lies: beside its checkpoint unless the config says otherwise."""
+    if "tokenizer" in entry_of(config, name):
+        return f"resources/models/{name}/tokenizer.json"
+    return receipt_of(config, name)
+
+
+def environment_of(config: Config, kind: str, name: str) -> str:
+    """The environment for a kind of work (transformers, metricx) on the device of a model or scorer."""
+    return f"{kind}-cpu" if entry_of(config, name)["device"] == "cpu" else kind
+
+
+def gpus_of(config: Config, name: str) -> int:
+    """GPUs of a job that runs a model or scorer."""
+    entry = entry_of(config, name)
+    return entry["tp"] if entry["device"] == "cuda" else 0
+
+
+def step_of(config: Config, dataset: str, step: str) -> Mapping[str, Any]:
+    """The config of a step by its name in the results.
+
+    baseline, which the toy demo draws from random sources to compare with, is asked as final is.
+    """
+    entry = config["datasets"][dataset]
+    if step == "judge":
+        return entry["filter"]["judge"]
+    return entry["final"] if step == "baseline" else entry[step]
+
+
+def shards_of(config: Config, dataset: str, step: str) -> list[str]:
+    """Names of the shards of a step."""
+    return shard_names(step_of(config, dataset, step)["shards"])
+
+
+def pool_of(config: Config, dataset: str) -> int:
+    """How many segments are sampled, the limit applied."""
+    pool = config["datasets"][dataset]["sources"]["pool"]
+    return pool if config["limit"] is None else min(pool, config["limit"])
+
+
+def models_of(config: Config, dataset: str) -> dict[str, str]:
+    """Models and scorers behind a dataset's release, by name, each with its receipt."""
+    entry = config["datasets"][dataset]
+    names = [entry[step][role] for step in ("prefilter", "final") for role in ("model", "scorer")]
+    if entry["filter"]["judge"] is not None:
+        names.append(entry["filter"]["judge"]["model"])
+    return {name: receipt_of(config, name) for name in dict.fromkeys(names)}
+
+
+def release_config(config: Config, dataset: str) -> dict[str, Any]:
+    """What determines a release, and nothing else: the dataset, its models and scorers, the limit.
+
+    Settings that only say where and how fast things run are left out, so that they change no release.
+    """
+    machine = ("batch_size", "tokens_per_batch", "memory_mb", "runtime_minutes", "tp")
+    models, scorers = {}, {}
+    for name in models_of(config, dataset):
+        kind = models if name in config["models"] else scorers
+        kind[name] = {key: value for key, value in entry_of(config, name).items() if key not in machine}
+    return {
+        "limit": config["limit"],
+        "models": models,
+        "scorers": scorers,
+        "datasets": {dataset: config["datasets"][dataset]},
+    }
+
+
+def toy_models(config: Config, kind: str) -> list[str]:
+    """Names of the models or scorers that are built as part of the toy world."""
+    return [name for name, entry in config[kind].items() if "toy" in entry]
+
+
+def toy_datasets(config: Config) -> list[str]:
+    """Datasets whose truth is known, because their sources are of the toy language."""
+    return [name for name, entry in config["datasets"].items() if "toy" in entry["sources"]]
+
+
+
+
+# --- the way of the data: entries are NAME, or FOLDER=SHARDS where there is one file for each shard ---
+
+
+def expand(folder: str | Path, entries: Iterable[str], suffix: str) -> list[Path]:
+    """The files of entries, below a folder."""
+    paths: list[Path] = []
+    for entry in entries:
+        name, separator, shards = entry.rpartition("=")
+        names = [f"{name}/{shard}" for shard in shard_names(int(shards))] if separator else [entry]
+        paths += [Path(folder) / f"{found}{suffix}" for found in names]
+    return paths
+
+
+def _steps(config: Config, dataset: str) -> list[str]:
+    judge = config["datasets"][dataset]["filter"]["judge"]
+    return ["prefilter", "final", *(["judge"] if judge is not None else [])]
+
+
+def _sharded(config: Config, dataset: str, step: str, kind: str) -> str:
+    return f"{step}/{kind}={step_of(config, dataset, step)['shards']}"
+
+
+def _kinds(step: str) -> tuple[str, ...]:
+    return ("completions",) if step == "judge" else ("completions", "scores")
+
+
+def stages(config: Config, dataset: str) -> list[str]:
+    """Where the accounts of all stages lie, in order."""
+    found = ["sources/read", "sources/sample"]
+    for step in _steps(config, dataset):
+        found += [_sharded(config, dataset, step, kind) for kind in _kinds(step)]
+        if step == "prefilter":
+            found.append("prefilter/select")
+        elif step == "final":
+            found += [_sharded(config, dataset, step, "selected"), "checked"]
+        else:
+            found.append("judged")
+    return found
+
+
+def tables(config: Config, dataset: str) -> list[str]:
+    """Every table of the build, in order."""
+    found = ["sources/segments", "sources/bad_rows"]
+    for step in _steps(config, dataset):
+        found += [_sharded(config, dataset, step, kind) for kind in ("requests", *_kinds(step))]
+        if step == "prefilter":
+            found += ["prefilter/dropped", "final/sources"]
+        elif step == "final":
+            found += [_sharded(config, dataset, step, kind) for kind in ("selected", "dropped")]
+            found += ["checked/kept", "checked/rejected"]
+        else:
+            found += ["judged/kept", "judged/rejected"]
+    splits = [f"filtered/{split}" for split in config["datasets"][dataset]["splits"]]
+    return [*found, *splits, "filtered/rejected"]
+
+
+def dropped(config: Config, dataset: str) -> list[str]:
+    """The tables of everything that left between the pool and the release."""
+    return ["prefilter/dropped", _sharded(config, dataset, "final", "dropped"), "filtered/rejected"]
+
+
+def asking(config: Config, dataset: str) -> list[str]:
+    """The tables that models and scorers made: those with run stats."""
+    steps = _steps(config, dataset)
+    if "toy" in config["datasets"][dataset]["sources"]:
+        steps.append("baseline")
+    return [_sharded(config, dataset, step, kind) for step in steps for kind in _kinds(step)]
+
+
+def filters(config: Config, dataset: str) -> list[str]:
+    """Folders of what each filter kept and rejected, in order."""
+    return ["checked", "judged"] if "judge" in _steps(config, dataset) else ["checked"]
+
+
+def environments(config: Config, dataset: str) -> list[str]:
+    """Names of the environments behind a release."""
+    found = {"data"}
+    for step in _steps(config, dataset):
+        step_config = step_of(config, dataset, step)
+        found.add(environment_of(config, "transformers", step_config["model"]))
+        if "scorer" in step_config:
+            found.add(environment_of(config, "metricx", step_config["scorer"]))
+    return sorted(found)

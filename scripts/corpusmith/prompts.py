@@ -1,0 +1,38 @@
+"""Prompts are files: jinja templates of one user turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, TemplateError
+
+from corpusmith.errors import InputError
+
+
+def load_prompt(path: str | Path) -> Callable[..., str]:
+    """The template of a file as a function of its names; one line break at the file's end does not count.
+
+    Raises InputError where the file is no template, or, when it is used, where it asks for a name that is not there.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        template = Environment(undefined=StrictUndefined, autoescape=False).from_string(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a prompt ({error})") from error
+    except TemplateError as error:
+        raise InputError(f"{path}: is no jinja template ({error})") from error
+
+    def render(**names: Any) -> str:
+        try:
+            return template.render(**names)
+        except TemplateError as error:
+            raise InputError(f"{path}: {error}; it may use {', '.join(sorted(names))}") from error
+
+    return render
+
+
+def user_turn(text: str) -> list[dict[str, str]]:
+    """A conversation of one message of the user."""
+    return [{"role": "user", "content": text}]

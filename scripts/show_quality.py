@@ -1,0 +1,26 @@
+"""Shows what a toy build came to: where the release lies, how good its translations are, what each stage kept.
+
+in:  results/toy-translation, with release/, stats.json and quality.json in it
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from corpusmith.files import read_json
+from corpusmith.program import argument_parser, run
+from corpusmith.quality_lines import quality_lines
+
+
+def main() -> None:
+    """Parses the flags and prints."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("folder", type=Path, help="folder of the dataset's results")
+    folder = parser.parse_args().folder
+    rows = read_json(folder / "release" / "manifest.json")["rows"]
+    print(f"{folder / 'release'}: " + ", ".join(f"{count} rows in {split}" for split, count in rows.items()))
+    print("\n".join(quality_lines(read_json(folder / "quality.json"))))
+
+
+if __name__ == "__main__":
+    run(main)
