@@ -35,8 +35,11 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 REAL, LITERAL, NONE = "real", "literal", "none"
 LINE_BREAK_FORMS = (LITERAL, REAL, NONE)
-_REAL_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-_LITERAL_BREAK = re.compile(r"(?<!\\)\\r\\n|(?<!\\)\\n|[\x85\u2028\u2029]")
+# Line breaks of Unicode, of one character, that count beside either form.
+_UNICODE_BREAKS = "\x85\u2028\u2029"
+# The look behind stands second, so that the search can run from one backslash to the next.
+_LITERAL_BREAK = re.compile(r"\\(?<!\\\\)(?:r\\)?n")
+_NOTHING_BUT_LITERAL_BREAKS = re.compile(r"(?:\s|\\(?:r\\)?n)*+\Z")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 BAD_ROW_REASONS = {
@@ -220,7 +223,7 @@ def parse_line(line: RawLine, text_field: str, max_characters: int) -> Document 
     if _SURROGATE.search(text):
         return _bad(line, "lone_surrogate")
     form = line_break_form(text)
-    if not pad_line_breaks(text, form).strip():
+    if not text.strip() or (form == LITERAL and _NOTHING_BUT_LITERAL_BREAKS.match(text)):
         return _bad(line, "empty_text")
     return Document(text, form)
 
@@ -240,7 +243,7 @@ def line_break_form(text: str) -> str:
 
 def normalise_line_breaks(text: str, form: str) -> str:
     """The text, or a slice of it between two sentences, with each line break as one real newline."""
-    return _break_pattern(form).sub("\n", text)
+    return _as_newlines(text, form, padded=False)
 
 
 def pad_line_breaks(text: str, form: str) -> str:
@@ -248,8 +251,15 @@ def pad_line_breaks(text: str, form: str) -> str:
 
     So an offset in the result is an offset in the text as stored.
     """
-    return _break_pattern(form).sub(lambda match: "\n".rjust(len(match[0])), text)
+    return _as_newlines(text, form, padded=True)
 
 
-def _break_pattern(form: str) -> re.Pattern[str]:
-    return _LITERAL_BREAK if form == LITERAL else _REAL_BREAK
+def _as_newlines(text: str, form: str, padded: bool) -> str:
+    if form == LITERAL:
+        text = _LITERAL_BREAK.sub(lambda match: "\n".rjust(len(match[0])) if padded else "\n", text)
+    else:
+        text = text.replace("\r\n", " \n" if padded else "\n").replace("\r", "\n")
+    if not text.isascii():
+        for character in _UNICODE_BREAKS:
+            text = text.replace(character, "\n")
+    return text

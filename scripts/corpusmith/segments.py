@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ class Buckets:
     edges: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        if len(self.edges) < 2 or self.edges[0] < 0 or any(a >= b for a, b in zip(self.edges, self.edges[1:])):
+        if len(self.edges) < 2 or self.edges[0] < 0 or any(a >= b for a, b in pairwise(self.edges)):
             raise InputError(
                 f"edges {' '.join(map(str, self.edges))}: must be two or more whole numbers from 0 that climb,"
                 " such as 0 10 20 40"
@@ -38,11 +39,11 @@ class Buckets:
     @property
     def names(self) -> tuple[str, ...]:
         """The buckets' names, shortest first."""
-        return tuple(f"{lower}-{upper}" for lower, upper in zip(self.edges, self.edges[1:]))
+        return tuple(f"{lower}-{upper}" for lower, upper in pairwise(self.edges))
 
     def of(self, tokens: int) -> str | None:
         """The bucket of a length, None outside all."""
-        for lower, upper in zip(self.edges, self.edges[1:]):
+        for lower, upper in pairwise(self.edges):
             if lower <= tokens < upper:
                 return f"{lower}-{upper}"
         return None

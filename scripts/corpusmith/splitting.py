@@ -2,8 +2,8 @@
 
 sentencex (Wikimedia) splits all languages but Thai, which ends no sentence with a mark: there pythainlp's crfcut does,
 a conditional random field over words. A line break always ends a sentence. sentencex also ends one at a closing
-quotation mark behind a full stop, so that 「行く。」と言った。 would fall apart; in Japanese, Chinese and Korean the two
-are joined again where what follows can only go on with the sentence.
+quotation mark behind a full stop, so that 「行く。」と言った。 would fall apart; in Japanese, Chinese and Korean the
+two are joined again where what follows can only go on with the sentence.
 """
 
 from __future__ import annotations
