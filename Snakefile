@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -26,6 +27,8 @@ include: "rules/filter.smk"
 include: "rules/translation.smk"
 include: "rules/release.smk"
 include: "rules/report.smk"
+include: "rules/store.smk"
+include: "rules/preflight.smk"
 
 
 localrules:

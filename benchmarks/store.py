@@ -100,8 +100,8 @@ def look_up_theirs(folder: Path, keys: list[bytes]) -> dict[bytes, tuple[Any, ..
 
 
 def count_missing(folder: Path, keys: list[bytes]) -> int:
-    """How many keys have no answer: what the plan of a build asks."""
-    return Store(folder).missing(COMPLETION, MODEL, keys)
+    """How many keys have no answer: what the look-up of a shard asks."""
+    return len(Store(folder).missing(COMPLETION, MODEL, keys))
 
 
 def measure(function: Callable[[Path, list[bytes]], Any], folder: Path, keys: list[bytes]) -> tuple[Any, float, float]:

@@ -8,6 +8,9 @@ from corpusmith.code_digest import program_digest
 from corpusmith.conda import offer_stand_in
 from corpusmith.documents import local_sources
 from corpusmith.errors import InputError
+from corpusmith.preflight import asked_steps
+from corpusmith.retrying import read_retry_mark
+from corpusmith.look_up import gpus_wanted
 
 try:
     CONFIG = corpusmith_config.resolve_config(config)
@@ -94,6 +97,27 @@ def tokenizer_receipt_of(role):
 def gpus_of(role):
     """GPUs that the step's model or scorer needs."""
     return of_role(layout.gpus_of, role)
+
+
+def looked_up(role, kind):
+    """The look-up of a table that the step's model or scorer makes; none where no GPU could be queued for nothing."""
+
+    def missing(wildcards):
+        if not gpus_of(role)(wildcards):
+            return []
+        return f"{dataset_folder(wildcards)}/{wildcards.step}/{kind}/{wildcards.shard}.missing.json"
+
+    return missing
+
+
+def gpus_if_missing(role):
+    """GPUs of a job: those that the step's model or scorer needs, and none where everything was found."""
+    return lambda wildcards, input, attempt: gpus_wanted(gpus_of(role)(wildcards), str(input.missing), attempt)
+
+
+def missing_flag(wildcards, input):
+    """Where the look-up lies. A param that depends on input rebuilds nothing."""
+    return f"--missing {input.missing}" if input.missing else ""
 
 
 def setting_of(role, key):
@@ -264,3 +288,57 @@ def asked_flags(wildcards):
     """How many answers a step asks for: one greedy and one sampled, n sampled, or one greedy and n sampled."""
     n = CONFIG["datasets"][wildcards.dataset]["final"]["n"]
     return {"prefilter": "--greedy --n 1", "final": f"--n {n}", "baseline": f"--greedy --n {n}"}[wildcards.step]
+
+
+# --- the store ---
+
+
+def named_receipts():
+    """What the config calls its models and scorers, each with its receipt, whether that is there or not."""
+    return [f"{name}={layout.receipt_of(CONFIG, name)}" for name in [*CONFIG["models"], *CONFIG["scorers"]]]
+
+
+def asking_tables():
+    """The tables that models and scorers make, of all datasets."""
+    return [
+        f"{RESULTS}/{dataset}/{entry}" for dataset in CONFIG["datasets"] for entry in layout.asking(CONFIG, dataset)
+    ]
+
+
+def delete_flag():
+    """Whether pruning removes anything: --config, which makes text of it, has a say as well as the config."""
+    return "--delete" if str(CONFIG["store_prune"]["delete"]).lower() == "true" else ""
+
+
+def retry_mark(kind):
+    """How often the shard was made due again by retry_failed."""
+    return lambda wildcards: read_retry_mark(
+        f"{dataset_folder(wildcards)}/{wildcards.step}/{kind}/{wildcards.shard}.parquet"
+    )
+
+
+# --- preflight ---
+
+ASKED = asked_steps(CONFIG)
+
+
+def preflight_outcomes():
+    """What becomes of the question to each model and scorer that datasets use."""
+    return [f"{RESULTS}/logs/preflight/{dataset}/{step}/{name}.json" for name, (dataset, step) in ASKED.items()]
+
+
+def preflight_answer(wildcards):
+    """The folder of the answer or score."""
+    return preflight_file("logs", ".answer" if wildcards.model in CONFIG["models"] else ".score")(wildcards)
+
+
+def preflight_file(folder, ending):
+    """A file that tells of the question to a model or scorer."""
+    return lambda wildcards: (
+        f"{RESULTS}/{folder}/preflight/{wildcards.dataset}/{wildcards.step}/{wildcards.model}{ending}"
+    )
+
+
+def this_moment(wildcards):
+    """Another number in each call, so that what an earlier call left is not taken for an answer of today."""
+    return time.time_ns()

@@ -1,12 +1,39 @@
 """Scoring: from requests and completions to a table of scores, for every step of every recipe."""
 
 
+rule look_up_scores:
+    input:
+        requests="<results>/{dataset}/{step}/requests/{shard}.parquet",
+        completions="<results>/{dataset}/{step}/completions/{shard}.parquet",
+        scorer=receipt_of("scorer"),
+    output:
+        missing=temp("<results>/{dataset}/{step}/scores/{shard}.missing.json"),
+    log:
+        "<logs>/look_up_scores/{dataset}/{step}/{shard}.log",
+    conda:
+        "../envs/data.yaml"
+    resources:
+        store=CONFIG["store"],
+    params:
+        dtype=setting_of("scorer", "dtype"),
+    shell:
+        "python scripts/look_up_scores.py"
+        " --requests {input.requests}"
+        " --completions {input.completions}"
+        " --scorer {input.scorer}"
+        " --dtype {params.dtype}"
+        " --store {resources.store:q}"
+        " --missing {output.missing}"
+        " 2>&1 | tee {log}"
+
+
 rule score_metricx:
     input:
         requests="<results>/{dataset}/{step}/requests/{shard}.parquet",
         completions="<results>/{dataset}/{step}/completions/{shard}.parquet",
         scorer=receipt_of("scorer"),
         tokenizer=tokenizer_receipt_of("scorer"),
+        missing=looked_up("scorer", "scores"),
     output:
         scores="<results>/{dataset}/{step}/scores/{shard}.parquet",
         account="<results>/{dataset}/{step}/scores/{shard}.account.json",
@@ -18,16 +45,22 @@ rule score_metricx:
     conda:
         environment_of("metricx", "scorer")
     resources:
-        gpu=gpus_of("scorer"),
+        gpu=gpus_if_missing("scorer"),
         tp=setting_of("scorer", "tp"),
         tokens_per_batch=setting_of("scorer", "tokens_per_batch"),
+        max_failed=lambda wildcards: str(step_config("max_failed")(wildcards)),
         store=CONFIG["store"],
+        commit_seconds=str(CONFIG["commit_seconds"]),
+        stall_timeout=setting_of("scorer", "stall_timeout"),
+        drain_seconds=setting_of("scorer", "drain_seconds"),
         mem_mb=memory_of("scorer"),
         runtime=setting_of("scorer", "runtime_minutes"),
     params:
         code=code("score_metricx.py"),
+        retry=retry_mark("scores"),
         device=setting_of("scorer", "device"),
         dtype=setting_of("scorer", "dtype"),
+        missing=missing_flag,
     shell:
         "HF_HUB_OFFLINE=1"
         " python scripts/score_metricx.py"
@@ -40,6 +73,11 @@ rule score_metricx:
         " --dtype {params.dtype}"
         " --tokens-per-batch {resources.tokens_per_batch}"
         " --store {resources.store:q}"
+        " {params.missing}"
+        " --commit-seconds {resources.commit_seconds}"
+        " --stall-timeout {resources.stall_timeout}"
+        " --drain-seconds {resources.drain_seconds}"
+        " --max-failed {resources.max_failed}"
         " --stage {wildcards.step}/score"
         " --scores {output.scores}"
         " --account {output.account}"

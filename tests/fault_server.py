@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Self
 
+import httpx2
+
 from corpusmith.identity import canonical, fraction
 
 Body = Mapping[str, Any]
@@ -63,7 +65,8 @@ class FaultServer:
     faults: kinds of faults and their weights; fault_share: how many calls meet one; most_faults: how many of them one
     body meets before it is answered well; statuses: what a prompt is always answered with, by its text;
     seconds: how long an answer takes; retry_after: header of a 429 or 503; key: the key that it wants;
-    message: what it says in errors, `{key}` for the key that was sent; most_samples: how many it gives in one call.
+    message: what it says in errors, `{key}` for the key that was sent; most_samples: how many it gives in one call;
+    upstream: the address of a server whose answers it passes on instead of its own, in whole or in part.
     """
 
     answer: Callable[[Body, int], str] = echo
@@ -78,6 +81,7 @@ class FaultServer:
     key: str | None = None
     message: str = "not today"
     most_samples: int = 1000
+    upstream: str | None = None
     usage: bool = True
     model: str = "tiny"
     seed: int = 0
@@ -161,9 +165,9 @@ class FaultServer:
         if self.seconds:
             await asyncio.sleep(self.seconds)
         if call.fault is None:
-            good = json.dumps(self._good(call)).encode()
+            status, whole = await self._whole(call)
             call.done = time.monotonic()
-            await _send(writer, 200, good)
+            await _send(writer, status, whole)
             return True
         if call.fault.isdecimal():
             await _send(writer, int(call.fault), self._error(call), self._pause(call.fault))
@@ -189,6 +193,15 @@ class FaultServer:
             if point < 0:
                 return fault
         return None
+
+    async def _whole(self, call: Call) -> tuple[int, bytes]:
+        """Status and body of the answer that a call gets where nothing is wrong."""
+        if self.upstream is None:
+            return 200, json.dumps(self._good(call)).encode()
+        headers = {"authorization": call.headers.get("authorization", "")}
+        async with httpx2.AsyncClient(timeout=None, trust_env=False, verify=False) as client:
+            response = await client.post(self.upstream + call.path.removeprefix("/v1"), json=call.body, headers=headers)
+        return response.status_code, response.content
 
     def _good(self, call: Call) -> dict[str, Any]:
         samples = min(call.body.get("n", 1), self.most_samples)
@@ -227,15 +240,17 @@ class FaultServer:
             await _send(writer, 200, b"<html>we are moving house</html>", (("content-type", "text/html"),))
             return True
         elif call.fault == "broken json":
-            await _send(writer, 200, json.dumps(self._good(call)).encode()[:-9])
+            await _send(writer, 200, (await self._whole(call))[1][:-9])
             return True
         elif call.fault == "no choices":
             await _send(writer, 200, self._error(call))
             return True
         elif call.fault == "half":
-            good = json.dumps(self._good(call)).encode()
-            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(good))
-            writer.write(good[: len(good) // 2])
+            _, whole = await self._whole(call)
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(whole)
+            )
+            writer.write(whole[: len(whole) // 2])
             await writer.drain()
         elif call.fault == "reset":
             writer.transport.abort()

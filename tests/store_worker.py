@@ -72,7 +72,7 @@ def read(store: Path, logs: Path, chooser: random.Random) -> None:
         keys = whole_keys(COMPLETION, wanted)
         seen = {keys[place].hex(): (entry.committed, entry.values[0]) for place, entry in winners.items()}
         lost = [key.hex() for key in keys if key.hex() not in seen]
-        counted = small_store(store).missing(COMPLETION, MODEL, keys)
+        counted = len(small_store(store).missing(COMPLETION, MODEL, keys))
         with open(logs / f"reads-{os.getpid()}", "a", encoding="utf-8") as log:
             log.write(json.dumps({"begin": begin, "end": end, "seen": seen, "lost": lost, "missing": counted}) + "\n")
 

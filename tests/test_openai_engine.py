@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,8 @@ def question_of(engine: OpenAIEngine, handle: int, row: Mapping[str, Any], seed:
 
 
 def answers_of(engine: OpenAIEngine, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
-    """Answers in the order of the rows, the engine kept as full as it may be. A question's seed is its place."""
-    waiting = [question_of(engine, handle, row) for handle, row in enumerate(rows)]
+    """Answers in the order of the rows, the engine kept as full as it may be. A seed is the row's, or its place."""
+    waiting = [question_of(engine, handle, row, row.get("seed")) for handle, row in enumerate(rows)]
     found: dict[int, Answer] = {}
     in_flight = 0
     while waiting or in_flight:
@@ -819,6 +819,53 @@ def test_closing_drops_what_is_in_flight_at_once(recwarn: pytest.WarningsRecorde
     assert [warning for warning in recwarn if warning.category in (ResourceWarning, RuntimeWarning)] == []
 
 
+def test_who_waits_for_answers_waits_no_longer_than_wanted() -> None:
+    threads = threading.active_count()
+    with FaultServer(faults={"hang": 1}, fault_share=1, most_faults=1000) as server:
+        engine = OpenAIEngine(base_url=server.base_url, model="tiny", concurrency=3, samples_per_call=2)
+        assert timed(lambda: engine.collect(10.0))[0] < 1  # nothing is in flight
+        for place in range(7):
+            engine.submit(question_of(engine, place, row_of()))
+        for seconds in (0.5, 0.0, 0.2):
+            waited, answers = timed(lambda seconds=seconds: engine.collect(seconds))
+            assert answers == []
+            # Well below what a call may take.
+            assert seconds - 0.001 <= waited < seconds + 2
+        assert timed(engine.close)[0] < 5
+    assert threading.active_count() == threads
+
+
+@pytest.mark.usefixtures("hasty")
+def test_what_is_late_still_comes_and_is_not_waited_for_longer_than_it_takes() -> None:
+    with (
+        FaultServer(faults={"hang": 1}, fault_share=0.5, most_faults=1) as server,
+        engine_at(server, timeout_seconds=1.5) as engine,
+    ):
+        for place in range(12):
+            engine.submit(question_of(engine, place, row_of(f"prompt {place}")))
+        found = {}
+        while answers := engine.collect(0.5):
+            found |= {answer.handle: answer.text for answer in answers}
+        hanging = server.met["hang"]
+        assert hanging > 3
+        assert len(found) == 12 - hanging
+        waited, answers = timed(lambda: engine.collect(60.0))
+        assert answers
+        assert waited < 5
+        while answers:
+            assert not set(found) & {answer.handle for answer in answers}
+            found |= {answer.handle: answer.text for answer in answers}
+            answers = engine.collect(60.0)
+    assert found == {place: f"prompt {place} {place}" for place in range(12)}
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that a call took, and what it gave."""
+    start = time.monotonic()
+    found = call()
+    return time.monotonic() - start, found
+
+
 def test_a_handler_of_a_signal_runs_while_answers_are_awaited() -> None:
     class Enough(Exception):
         pass
@@ -956,14 +1003,16 @@ def test_the_program_ends_with_one_line_where_the_key_is_missing_or_wrong(
 def test_a_program_that_is_told_to_end_ends_soon_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     rows = [row_of(f"prompt {place}") for place in range(50)]
     with FaultServer(faults={"hang": 1}, fault_share=0.5, most_faults=100) as server:
-        process = subprocess.Popen(generate(tmp_path, server, rows), stderr=subprocess.PIPE, text=True)
+        command = [*generate(tmp_path, server, rows), "--drain-seconds", "1"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 20
         while not server.met["hang"] and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(15) != 0
-    names = {path.name for path in tmp_path.iterdir()}
-    assert not names & {"completions.parquet", "account.json", "completions.run-stats.json"}
+        _, said = process.communicate(timeout=15)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said.splitlines()[-1].startswith("stopped: the job was told to end (SIGTERM); ")
+    assert {path.name for path in tmp_path.iterdir()} == {"requests.parquet", "receipt.json"}
 
 
 def test_the_program_says_what_it_needs_to_ask(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from corpusmith.generation import GenerationStats
 from corpusmith.identity import item_id
 from corpusmith.metricx import MetricX
 from corpusmith.models import describe_folder, read_receipt, write_receipt
-from corpusmith.pairs import Pair
+from corpusmith.pairs import Pair, ScoringWorker
 from corpusmith.requests import request
 from corpusmith.scoring import WINDOW, score_completions
 from corpusmith.store import Store
@@ -36,12 +36,19 @@ class LengthScorer:
     def __init__(self) -> None:
         self.asked: list[Pair] = []
 
-    def score(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
+    def score_batches(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[int, float, bool]]]:
         self.asked += pairs
-        return [
-            (len(pair.hypothesis) / (3 * len(pair.source)) + 10 * len(pair.reference or ""), len(pair.source) > 20)
-            for pair in pairs
+        scores = [
+            (
+                place,
+                len(pair.hypothesis) / (3 * len(pair.source)) + 10 * len(pair.reference or ""),
+                len(pair.source) > 20,
+            )
+            for place, pair in enumerate(pairs)
         ]
+        # In an order of its own, a few at a time.
+        for start in range(0, len(pairs), 3):
+            yield scores[::-1][start : start + 3]
 
 
 def asking(source: str | None, n: int, *, name: str = "sampled", **more: Any) -> dict[str, Any]:
@@ -79,7 +86,8 @@ def score(
     write_table(tmp_path / "completions.parquet", COMPLETIONS, completions)
     scorer, account = LengthScorer(), Account("score")
     paths = (tmp_path / name for name in ("requests.parquet", "completions.parquet"))
-    stats = score_completions(*paths, lambda: scorer, metric, tmp_path / "scores.parquet", account, store)
+    worker = ScoringWorker(scorer, 100)
+    stats = score_completions(*paths, worker, metric, tmp_path / "scores.parquet", account, store=store)
     return list(read_rows(tmp_path / "scores.parquet", SCORES)), scorer, account, stats
 
 
@@ -144,7 +152,7 @@ def test_more_answers_than_are_sorted_together_all_get_their_scores(tmp_path: Pa
     texts = ["x" * (place % 50) for place in range(WINDOW + 100)]
     rows, scorer, _, stats = score(tmp_path, [row], answers(row, texts))
     assert [row["score"] for row in rows] == [round(len(text) / 9, 6) for text in texts]
-    assert len(scorer.asked) == stats.asked == 50 + 50
+    assert len(scorer.asked) == stats.asked == 50
 
 
 def test_a_pair_that_the_store_knows_is_not_scored_again(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -104,14 +105,14 @@ def test_what_is_written_is_found_by_its_key_and_nothing_else_is(tmp_path: Path)
     write(store, written)
     assert texts(store) == written
     assert store.lookup(COMPLETION, MODEL, KEYS[:1]) == {KEYS[0]: answer("text 0")}
-    assert store.missing(COMPLETION, MODEL, KEYS) == len(KEYS) - 200
+    assert len(store.missing(COMPLETION, MODEL, KEYS)) == len(KEYS) - 200
     assert texts(store, model="hub:example/model@2") == {}
 
 
 def test_a_store_that_is_not_there_has_no_answers(tmp_path: Path) -> None:
     store = Store(tmp_path / "none")
     assert store.lookup(COMPLETION, MODEL, KEYS) == {}
-    assert store.missing(COMPLETION, MODEL, KEYS) == len(KEYS)
+    assert len(store.missing(COMPLETION, MODEL, KEYS)) == len(KEYS)
     assert store.report() == []
     assert store.compact() == []
     assert not (tmp_path / "none").exists()
@@ -133,11 +134,11 @@ def test_more_samples_of_a_prompt_pay_for_the_difference(tmp_path: Path) -> None
     store = Store(tmp_path)
     key = completion_key(MODEL, "vllm", "template", "prompt", {"temperature": 1.0}, None)
     write(store, {completion_entry(key, sample): f"sample {sample}" for sample in range(32)})
-    assert store.missing(COMPLETION, MODEL, (completion_entry(key, sample) for sample in range(128))) == 96
+    assert len(store.missing(COMPLETION, MODEL, (completion_entry(key, sample) for sample in range(128)))) == 96
 
 
 def test_a_key_that_is_wanted_twice_is_missing_once(tmp_path: Path) -> None:
-    assert Store(tmp_path).missing(COMPLETION, MODEL, [KEYS[0], KEYS[1], KEYS[0]]) == 2
+    assert len(Store(tmp_path).missing(COMPLETION, MODEL, [KEYS[0], KEYS[1], KEYS[0]])) == 2
 
 
 def test_answers_come_in_the_order_of_the_keys_however_many_are_looked_up_at_once(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_answers_are_found_in_journals_and_segments_of_the_living_and_the_dead(t
         assert texts(store) == {KEYS[0]: "sealed", KEYS[1]: "left by a dead writer"}
         living.commit()
         assert len(texts(store)) == 4
-        assert store.missing(COMPLETION, MODEL, KEYS[:5]) == 1
+        assert len(store.missing(COMPLETION, MODEL, KEYS[:5])) == 1
         assert living.committed == 2
     assert len(texts(store)) == 4
     (report,) = store.report()
@@ -454,7 +455,7 @@ def test_damage_in_the_middle_is_logged_and_the_journal_kept_aside(
     content = path.read_bytes()
     path.write_bytes(content.replace(b"second", b"sECond"))
     assert texts(store) == {KEYS[0]: "first", KEYS[2]: "third"}
-    assert store.missing(COMPLETION, MODEL, KEYS[:3]) == 1
+    assert len(store.missing(COMPLETION, MODEL, KEYS[:3])) == 1
     assert path.name in caplog.text
     store.compact()
     assert files(store, ".damaged") == [path.with_suffix(".sealing.damaged")]
@@ -665,7 +666,7 @@ def test_a_segment_finds_what_it_holds_and_nothing_else(
         store = Store(name)
         write_segment(store, [(key, 1, key.hex()) for key in present])
         assert texts(store, wanted) == {key: key.hex() for key in wanted & present}
-        assert store.missing(COMPLETION, MODEL, wanted) == len(wanted - present)
+        assert len(store.missing(COMPLETION, MODEL, wanted)) == len(wanted - present)
 
 
 def test_a_look_up_in_many_row_groups_reads_the_right_rows(tmp_path: Path) -> None:
@@ -737,26 +738,51 @@ def test_a_listing_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # --- pruning ---
 
 
-def test_pruning_keeps_what_is_named_and_removes_the_rest(tmp_path: Path) -> None:
+def keep(completions: Iterable[bytes] = (), scores: Iterable[bytes] | None = ()) -> Callable[[], dict[str, np.ndarray]]:
+    """What gives keys that stay, by kind; None is a kind that is not named."""
+    kept = {"completions": unique_keys(COMPLETION, completions)}
+    return lambda: kept if scores is None else kept | {"scores": unique_keys(SCORE, scores)}
+
+
+def test_pruning_keeps_what_is_named_of_whatever_model_and_removes_the_rest(tmp_path: Path) -> None:
     store = Store(tmp_path)
     write(store, {key: key.hex() for key in KEYS[:100]})
     write(store, {key: key.hex() for key in KEYS[50:150]})
     write(store, {key: "other" for key in KEYS[:7]}, model="other")
+    write(store, {key: "third" for key in KEYS[85:95]}, model="third")
     with store.writer(SCORE, MODEL) as writer:
         writer.add(bytes(16), {"score": 1.0, "truncated": False})
-    keep = {("completions", MODEL): KEYS[90:110], ("scores", MODEL): None}
+    kept = keep(KEYS[90:110], scores=None)
     before = {path: path.read_bytes() for path in files(store)}
-    foreseen = store.prune(keep)
+    foreseen = store.prune(kept)
     assert {path: path.read_bytes() for path in files(store)} == before
     assert {(gone.kind, gone.model): (gone.answers, gone.whole) for gone in foreseen} == {
         ("completions", MODEL): (90 + 90 - 10, False),
         ("completions", "other"): (7, True),
+        ("completions", "third"): (5, False),
     }
-    assert store.prune(keep, dry=False) == foreseen
+    assert store.prune(kept, dry=False) == foreseen
     assert texts(store, KEYS) == {key: key.hex() for key in KEYS[90:110]}
+    assert texts(store, KEYS, "third") == {key: "third" for key in KEYS[90:95]}
+    # A kind that is not named stays as it is.
     assert len(store.lookup(SCORE, MODEL, [bytes(16)])) == 1
-    assert [(kept.kind, kept.model) for kept in store.report()] == [("completions", MODEL), ("scores", MODEL)]
-    assert store.prune(keep, dry=False) == []
+    left = [("completions", MODEL), ("completions", "third"), ("scores", MODEL)]
+    assert [(found.kind, found.model) for found in store.report()] == left
+    assert store.prune(kept, dry=False) == []
+    assert [(gone.kind, gone.answers, gone.whole) for gone in store.prune(keep(KEYS), dry=False)] == [
+        ("scores", 1, True)
+    ]
+    assert list((tmp_path / "scores").iterdir()) == []
+
+
+def test_keys_that_are_not_sorted_prune_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write(store, {key: "text" for key in KEYS})
+    keys = unique_keys(COMPLETION, KEYS)
+    for wrong in (keys[::-1], np.concatenate([keys, keys]), np.concatenate([keys[:1], keys[:1]]), keys.astype("S21")):
+        with pytest.raises(ValueError, match="not sorted"):
+            store.prune(lambda wrong=wrong: {"completions": wrong}, dry=False)
+    assert len(texts(store)) == len(KEYS)
 
 
 def test_pruning_seals_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
@@ -765,15 +791,46 @@ def test_pruning_seals_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
     with store.writer(COMPLETION, MODEL) as living:
         living.add(KEYS[2], answer("of a living writer"))
         living.commit()
-        keep = {("completions", MODEL): [KEYS[0]]}
-        assert [gone.answers for gone in store.prune(keep)] == [1]
-        (gone,) = store.prune(keep, dry=False)
+        assert [gone.answers for gone in store.prune(keep([KEYS[0]]))] == [1]
+        (gone,) = store.prune(keep([KEYS[0]]), dry=False)
         assert (gone.answers, gone.living) == (1, 1)
         assert texts(store) == {KEYS[0]: "kept", KEYS[2]: "of a living writer"}
-        assert [gone.answers for gone in store.prune({}, dry=False)] == [1]
+        (gone,) = store.prune(keep(), dry=False)
+        assert (gone.answers, gone.whole, gone.living) == (1, False, 1)
         assert texts(store) == {KEYS[2]: "of a living writer"}
-    assert store.prune({}, dry=False)[0].whole
+    assert store.prune(keep(), dry=False)[0].whole
     assert list((tmp_path / "completions").iterdir()) == []
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_what_is_written_while_it_is_looked_up_what_is_used_stays(tmp_path: Path, sealed: bool) -> None:
+    store = Store(tmp_path)
+    write(store, {key: "old" for key in KEYS[:20]})
+
+    def look_up() -> dict[str, np.ndarray]:
+        # A build that began after its tables were looked at: all of it in segments, or a journal of the dead beside it.
+        write(store, {key: "new" for key in KEYS[30:40]})
+        if not sealed:
+            write_journal(store, [(1, {key: "new" for key in KEYS[40:50]})], DEAD)
+        return keep()()
+
+    (gone,) = store.prune(look_up, dry=False)
+    assert (gone.answers, gone.whole) == (20, False)
+    assert texts(store) == {key: "new" for key in KEYS[30 : 40 if sealed else 50]}
+
+
+def test_a_segment_that_is_broken_may_hold_what_is_used(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    write(store, {key: "long " * 100 for key in KEYS})
+    (path,) = files(store)
+    content = bytearray(path.read_bytes())
+    # In the middle of the keys, as they are for look-ups: what Parquet reads is whole.
+    place = content.rindex(KEYS[200][:16])
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert store.prune(keep(), dry=False) == []
+    assert len(texts(store)) == len(KEYS)
+    assert len(files(store, ".damaged")) == 1
 
 
 # --- broken files ---
@@ -827,7 +884,7 @@ def test_a_changed_byte_in_a_segment_is_never_a_wrong_answer_and_costs_one_row_g
             lost = len(expected) - len(found)
             assert lost <= 128 or place >= len(content) - footer
             assert len(files(store, ".damaged")) == bool(lost)
-            assert store.missing(COMPLETION, MODEL, KEYS) == lost
+            assert len(store.missing(COMPLETION, MODEL, KEYS)) == lost
             store.compact()
         assert len(files(store, ".parquet")) == 1
 
@@ -1088,14 +1145,14 @@ def test_a_compaction_that_is_killed_at_any_step_changes_no_answer(tmp_path: Pat
 def test_a_pruning_that_is_killed_at_any_step_keeps_what_is_to_be_kept(tmp_path: Path) -> None:
     template = store_of_all_sorts(tmp_path / "template").folder
     kept = KEYS[5:65]
-    keep = {("completions", MODEL): kept}
-    copies = die_at_every_step(template, tmp_path, lambda folder: Store(folder).prune(keep, dry=False) and None)
+    keys = keep(kept)
+    copies = die_at_every_step(template, tmp_path, lambda folder: Store(folder).prune(keys, dry=False) and None)
     assert len(copies) > 20
     expected = {key: text for key, text in EXPECTED.items() if key in kept}
     for copy in copies:
         store = Store(copy)
         assert texts(store, kept) == expected
-        store.prune(keep, dry=False)
+        store.prune(keys, dry=False)
         assert texts(store) == expected
 
 

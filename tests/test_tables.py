@@ -56,7 +56,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def score(number: int, **other: Any) -> dict[str, Any]:
     row = {"item_id": f"{number:032x}", "request": "sampled", "sample": number, "score": 1.5, "truncated": False}
-    return {**row, "key": "ab", **other}
+    return {**row, "error": None, "key": "ab", **other}
 
 
 def request(**other: Any) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def test_an_empty_table_is_valid(tmp_path: Path, name: str) -> None:
 def test_other_libraries_read_types_meanings_and_which_columns_are_required(tmp_path: Path) -> None:
     write_table(tmp_path / "a.parquet", SCORES, scores(3))
     schema = pq.read_schema(tmp_path / "a.parquet")
-    assert schema.names == ["item_id", "request", "sample", "score", "truncated", "key"]
+    assert schema.names == ["item_id", "request", "sample", "score", "truncated", "error", "key"]
     assert schema.field("sample").type == pa.int32()
     assert [field.name for field in schema if field.nullable] == ["score"]
     assert schema.field("truncated").metadata[b"meaning"] == b"whether the scorer saw only the beginning"

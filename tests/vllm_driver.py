@@ -1,17 +1,20 @@
 """Asks vLLM, in the environment of the vllm engine: what tests/test_vllm_engine.py runs, to look at what comes back.
 
 It reads a JSON file (folder of the model, rounds of rows of a requests table by name) and writes another. Three engines
-run one after the other: one answers all rounds and is closed, of one a process is killed, and of one its owner.
+run one after the other: one answers all rounds, hangs, goes on, hangs again and is closed, of one a process is killed,
+and of one its owner.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,6 +27,7 @@ from corpusmith.engines.protocol import Answer, EngineDied, Question, Sampling
 from corpusmith.engines.vllm_engine import VllmEngine
 
 MAX_NUM_SEQS = 8
+SHORT_WAIT, LONG_WAIT = 0.02, 2.0
 
 
 def start(folder: str) -> VllmEngine:
@@ -62,6 +66,37 @@ def ask(engine: VllmEngine, asked: Sequence[Question]) -> list[Answer]:
     return sorted(found, key=lambda answer: answer.handle)
 
 
+def scheduler() -> int:
+    """The process of vLLM's scheduler."""
+    (core,) = [child for child in multiprocessing.active_children() if child.is_alive()]
+    assert core.pid is not None
+    return core.pid
+
+
+def stop_scheduler(engine: VllmEngine, asked: Sequence[Question]) -> None:
+    """Asks, and stops the scheduler before it has answered all."""
+    for question in asked:
+        engine.submit(question)
+    os.kill(scheduler(), signal.SIGSTOP)
+
+
+def interrupted_after(engine: VllmEngine, seconds: float) -> float:
+    """How long it takes until an alarm after so many seconds ends the waiting for answers."""
+
+    class Enough(Exception):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Enough
+
+    signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    begin = time.monotonic()
+    with contextlib.suppress(Enough):
+        engine.collect()
+    return time.monotonic() - begin
+
+
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="ours: %(message)s", stream=sys.stderr)
     order = json.loads(Path(sys.argv[1]).read_text())
@@ -79,18 +114,42 @@ def main() -> None:
         else:
             found = ask(engine, askable)
         report["answers"][name] = [asdict(answer) for answer in found]
-    mark = engine._mark
+    mark, many = engine._mark, questions(engine, order["rounds"]["long"])
     report["running"] = len(marked(mark))
+
+    report["waits"], found = [], []
+    engine.submit(many[0])
+    while not found:
+        begin = time.monotonic()
+        found = engine.collect(SHORT_WAIT)
+        report["waits"].append(time.monotonic() - begin)
+
+    stop_scheduler(engine, many)
+    found = []
+    # What it had answered may still be on its way.
+    while answers := engine.collect(0.5):
+        found += answers
+    begin = time.monotonic()
+    report["while_stopped"] = [asdict(answer) for answer in engine.collect(LONG_WAIT)]
+    report["waited"] = time.monotonic() - begin
+    report["silent_for"] = time.monotonic() - engine.heard
+    report["interrupted_after"] = interrupted_after(engine, 0.5)
+    os.kill(scheduler(), signal.SIGCONT)
+    while len(found) < len(many):
+        found += engine.collect()
+    report["after_stop"] = [asdict(answer) for answer in found]
+
+    stop_scheduler(engine, many)
+    begin = time.monotonic()
     engine.close()
     engine.close()
-    report["left_by_close"] = len(marked(mark))
+    report["closed_in"], report["left_by_close"] = time.monotonic() - begin, len(marked(mark))
 
     engine = start(order["folder"])
     mark, many = engine._mark, questions(engine, order["rounds"]["long"])
     for question in many:
         engine.submit(question)
-    (core,) = [child for child in multiprocessing.active_children() if child.is_alive()]
-    os.kill(core.pid, signal.SIGKILL)
+    os.kill(scheduler(), signal.SIGKILL)
     try:
         for _ in many:
             engine.collect()

@@ -19,7 +19,12 @@ def check_devices(device: str, tp: int) -> None:
         return
     found = torch.cuda.device_count()
     if found < tp:
-        raise InputError(
-            f"--tp {tp} asks for {tp} GPUs, this job sees {found}; under Snakemake, ask for enough with"
-            f" --resources gpu={tp} or a partition that has them, or set device: cpu"
-        )
+        raise too_few_gpus(tp, found)
+
+
+def too_few_gpus(tp: int, found: int) -> InputError:
+    """What to say where fewer GPUs are there than `tp` asks for."""
+    return InputError(
+        f"--tp {tp} asks for {tp} GPUs, this job sees {found}; under Snakemake, ask for enough with"
+        f" --resources gpu={tp} or a partition that has them, or set device: cpu"
+    )

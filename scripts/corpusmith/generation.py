@@ -1,30 +1,33 @@
-"""From a table of requests to a table of completions, whatever the engine and whatever the recipe."""
+"""From a table of requests to a table of completions, whatever the engine and whatever the recipe.
+
+All that the store does not know is asked first, and each answer kept as it comes. Then the table is written from the
+store: of two attempts at one shard that ran at once, both write the same.
+"""
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
+from itertools import tee
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from corpusmith.accounting import Account
-from corpusmith.engines.protocol import Answer, Engine, Question, Sampling
+from corpusmith.asking import Keeper, ask, store_or_none
+from corpusmith.engines.protocol import Answer, Engine, Question, Renderer, Sampling, failure
 from corpusmith.errors import InputError
-from corpusmith.identity import completion_key, sample_seed
+from corpusmith.identity import ITEM_ID_BYTES, completion_key, sample_seed
 from corpusmith.program import Progress, log
+from corpusmith.stopping import Stopping
 from corpusmith.store import COMPLETION, Store, completion_entry
-from corpusmith.store.writer import Writer
 from corpusmith.tables import COMPLETIONS, REQUESTS, open_table, read_rows
 
-# Rows come out in the order of the requests. An answer that is slow holds back the rows behind it:
-# at most this many times the engine's capacity are held in memory.
-_WINDOW = 4
-# Samples that are looked up in the store together.
-_LOOKED_UP = 4096
+# What is looked up in the store together: as many samples, but no more requests, whose prompts take time to render,
+# while the engine waits.
+_SAMPLES_LOOKED_UP, _REQUESTS_LOOKED_UP = 16_384, 2048
+_FAILURES_TOLD = 5
 
 
 @dataclass
@@ -38,15 +41,17 @@ class GenerationStats:
     seconds: float = 0.0
 
 
-@dataclass
-class _Slot:
-    """A row of the completions table on its way."""
+@dataclass(frozen=True)
+class Wanted:
+    """A row of a requests table as it is asked. key: what its answers are known by, with their sample index."""
 
-    item_id: str
-    request: str
-    sample: int
+    request: Mapping[str, Any]
+    question: Question
     key: str
-    answer: Answer | None = None
+
+    def samples(self) -> range:
+        """The indices of the samples."""
+        return range(self.request["first_sample"], self.request["first_sample"] + self.request["n"])
 
 
 def count_samples(path: str | Path) -> int:
@@ -54,36 +59,17 @@ def count_samples(path: str | Path) -> int:
     return sum(row["n"] for row in read_rows(path, REQUESTS, ["n"]))
 
 
-class AnswerStore:
-    """The store of one model's answers: opened for writing when the first answer has been paid for."""
-
-    def __init__(self, store: Store, model: str) -> None:
-        self._store, self._model = store, model
-        self._stack = ExitStack()
-        self._writer: Writer | None = None
-
-    def __enter__(self) -> AnswerStore:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-
-    def lookup(self, slots: Iterable[_Slot]) -> dict[bytes, dict[str, Any]]:
-        """The answers that are there already, by key."""
-        keys = (completion_entry(slot.key, slot.sample) for slot in slots)
-        return self._store.lookup(COMPLETION, self._model, keys)
-
-    def open(self) -> None:
-        """Opens it for writing, so that a store that cannot be written says so before anything is paid for."""
-        if self._writer is None:
-            self._writer = self._stack.enter_context(self._store.writer(COMPLETION, self._model))
-
-    def add(self, slot: _Slot, answer: Answer) -> None:
-        """Keeps an answer; a failure is asked again by the next build."""
-        assert self._writer is not None
-        if answer.error is None:
-            kept = {name: getattr(answer, name) for name in COMPLETION.columns}
-            self._writer.add(completion_entry(slot.key, slot.sample), kept)
+def wanted_answers(requests: str | Path, renderer: Renderer, model: str) -> Iterator[Wanted]:
+    """Every row of the requests with its prompt and its key; seed and handle are those of no sample yet."""
+    for row in read_rows(requests, REQUESTS):
+        sampling = _sampling(row)
+        prompt = renderer.prepare(row)
+        choices = tuple(row["choices"]) if row["choices"] is not None else None
+        constraint = (
+            {"choices": choices} if choices else {"json_schema": row["json_schema"]} if row["json_schema"] else None
+        )
+        key = completion_key(model, renderer.family, renderer.template, prompt.rendered, sampling.as_key(), constraint)
+        yield Wanted(row, Question(0, prompt, sampling, 0, choices, row["json_schema"]), key)
 
 
 def answer_requests(
@@ -94,49 +80,20 @@ def answer_requests(
     account: Account,
     max_failed: float,
     store: Store | None = None,
+    stopping: Stopping | None = None,
 ) -> GenerationStats:
     """Asks for every sample of the requests and writes the completions, in the order of the requests.
 
-    model: the model's identity. max_failed: share of samples that may fail; more is an InputError.
-    store: where answers are looked up first, and kept as they come.
+    model: the model's identity. max_failed: share of samples that may fail; more is an InputError, with the answers
+    kept. store: where answers are looked up first, and kept as they come. stopping: knows when to stop; then Stopped
+    is raised, with the answers kept.
     """
     stats = GenerationStats()
-    total = count_samples(requests)
     start = time.monotonic()
-    last_failure = ""
-    with ExitStack() as stack:
-        writer = stack.enter_context(open_table(completions, COMPLETIONS))
-        progress = stack.enter_context(Progress("generating", total, "samples"))
-        answers = stack.enter_context(AnswerStore(store, model)) if store is not None else None
-        for slot in _answered(requests, engine, model, answers, stats):
-            answer = slot.answer
-            assert answer is not None
-            if answer.error is not None:
-                stats.failed += 1
-                last_failure = f"item {slot.item_id}, request {slot.request}, sample {slot.sample}: {answer.error}"
-                if stats.failed <= 5:
-                    log.warning("no answer: %s", last_failure)
-            account.prompt_tokens += answer.prompt_tokens
-            account.completion_tokens += answer.completion_tokens
-            writer.write(
-                {
-                    "item_id": slot.item_id,
-                    "request": slot.request,
-                    "sample": slot.sample,
-                    "text": answer.text,
-                    "finish_reason": answer.finish_reason,
-                    "prompt_tokens": answer.prompt_tokens,
-                    "completion_tokens": answer.completion_tokens,
-                    "error": answer.error,
-                    "key": slot.key,
-                }
-            )
-            progress.advance()
-        if stats.failed > max_failed * total:
-            raise InputError(
-                f"{requests}: {stats.failed} of {total} samples failed, more than max_failed = {max_failed} allows;"
-                f" the last: {last_failure}"
-            )
+    with store_or_none(store, completions) as kept, tempfile.TemporaryFile() as keys:
+        failures = _ask_missing(requests, engine, model, kept, stopping or Stopping(None, 0.0), keys, stats)
+        keys.seek(0)
+        _write(requests, completions, kept, model, keys, failures, account, max_failed, stats)
     stats.seconds = time.monotonic() - start
     tally_items(requests, account)
     return stats
@@ -151,75 +108,149 @@ def tally_items(requests: str | Path, account: Account) -> None:
             last = row["item_id"]
 
 
-def _answered(
-    requests: str | Path, engine: Engine, model: str, answers: AnswerStore | None, stats: GenerationStats
-) -> Iterator[_Slot]:
-    """Every slot with its answer, in order."""
-    wanted = _looked_up(_questions(requests, engine, model), answers, stats)
-    slots: OrderedDict[int, _Slot] = OrderedDict()
-    in_flight = 0
-    following = next(wanted, None)
-    while following is not None or slots:
-        while following is not None:
-            if len(slots) >= (_WINDOW * engine.capacity if in_flight else _LOOKED_UP):
-                break
-            slot, question = following
-            if slot.answer is None:
-                if in_flight and in_flight >= engine.capacity:
-                    break
-                if answers is not None:
-                    answers.open()
-                engine.submit(question)
+def _ask_missing(
+    requests: str | Path,
+    engine: Engine,
+    model: str,
+    store: Store,
+    stopping: Stopping,
+    keys: IO[bytes],
+    stats: GenerationStats,
+) -> dict[bytes, Answer]:
+    """Asks what the store does not know; returns what failed. keys: gets the key of each row, for later."""
+    failures: dict[bytes, Answer] = {}
+    in_flight: dict[int, tuple[bytes, str]] = {}
+
+    def fail(entry: bytes, answer: Answer, label: str) -> None:
+        if len(failures) < _FAILURES_TOLD:
+            log.warning("no answer: %s: %s", label, answer.error)
+        failures[entry] = answer
+
+    def questions() -> Iterator[Question]:
+        handle = 0
+        for some in _portions(wanted_answers(requests, engine, model)):
+            keys.writelines(bytes.fromhex(wanted.key) for wanted in some)
+            missing = keeper.missing(_entries(some))
+            for wanted, sample in ((one, sample) for one in some for sample in one.samples()):
+                entry, question = completion_entry(wanted.key, sample), wanted.question
+                if entry not in missing or entry in failures:
+                    stats.from_store += entry not in failures
+                    progress.advance()
+                    continue
+                missing.remove(entry)
+                label = f"item {wanted.request['item_id']}, request {wanted.request['request']}, sample {sample}"
+                if question.prompt.error is not None:
+                    fail(entry, failure(question, question.prompt.error), label)
+                    progress.advance()
+                    continue
+                keeper.asked(entry)
                 stats.asked += 1
-                in_flight += 1
-            slots[question.handle] = slot
-            following = next(wanted, None)
-        if in_flight:
-            for answer in engine.collect():
-                slot = slots[answer.handle]
-                slot.answer = answer
-                if answers is not None:
-                    answers.add(slot, answer)
-                in_flight -= 1
-        while slots:
-            handle, slot = next(iter(slots.items()))
-            if slot.answer is None:
-                break
-            del slots[handle]
-            yield slot
+                handle += 1
+                in_flight[handle] = entry, label
+                seed = sample_seed(wanted.key, sample)
+                yield Question(
+                    handle, question.prompt, question.sampling, seed, question.choices, question.json_schema, label
+                )
+
+    def take(answer: Answer) -> None:
+        entry, label = in_flight.pop(answer.handle)
+        if answer.error is None:
+            keeper.keep(entry, {name: getattr(answer, name) for name in COMPLETION.columns})
+        else:
+            # No failure is kept: the next build asks again.
+            keeper.drop(entry)
+            fail(entry, answer, label)
+        progress.advance()
+
+    with (
+        Progress("generating", count_samples(requests), "samples") as progress,
+        Keeper(store, COMPLETION, model) as keeper,
+    ):
+        ask(engine, questions(), take, stopping)
+    return failures
 
 
-def _looked_up(
-    questions: Iterator[tuple[_Slot, Question]], answers: AnswerStore | None, stats: GenerationStats
-) -> Iterator[tuple[_Slot, Question]]:
-    """The questions, those answered that cannot be asked or that the store knows."""
-    while some := deque(islice(questions, _LOOKED_UP)):
-        found = answers.lookup(slot for slot, _ in some) if answers is not None else {}
-        while some:
-            slot, question = some.popleft()
-            prompt = question.prompt
-            if prompt.error is not None:
-                slot.answer = Answer(question.handle, "", "error", len(prompt.token_ids), 0, prompt.error)
-            elif (known := found.get(completion_entry(slot.key, slot.sample))) is not None:
-                slot.answer = Answer(question.handle, **known)
-                stats.from_store += 1
-            yield slot, question
+def _portions(wanted: Iterator[Wanted]) -> Iterator[list[Wanted]]:
+    """What is looked up together."""
+    some: list[Wanted] = []
+    samples = 0
+    for one in wanted:
+        some.append(one)
+        samples += one.request["n"]
+        if samples >= _SAMPLES_LOOKED_UP or len(some) == _REQUESTS_LOOKED_UP:
+            yield some
+            some, samples = [], 0
+    if some:
+        yield some
 
 
-def _questions(requests: str | Path, engine: Engine, model: str) -> Iterator[tuple[_Slot, Question]]:
-    handle = 0
-    for row in read_rows(requests, REQUESTS):
-        sampling = _sampling(row)
-        prompt = engine.prepare(row)
-        choices = tuple(row["choices"]) if row["choices"] is not None else None
-        constraint = (
-            {"choices": choices} if choices else {"json_schema": row["json_schema"]} if row["json_schema"] else None
-        )
-        key = completion_key(model, engine.family, engine.template, prompt.rendered, sampling.as_key(), constraint)
+def _entries(some: Iterable[Wanted]) -> Iterator[bytes]:
+    """What the store knows their answers by."""
+    return (completion_entry(wanted.key, sample) for wanted in some for sample in wanted.samples())
+
+
+def count_missing(requests: str | Path, renderer: Renderer, model: str, store: Store) -> int:
+    """How many of the samples that can be asked the store does not know."""
+    return sum(
+        len(store.missing(COMPLETION, model, _entries(one for one in some if one.question.prompt.error is None)))
+        for some in _portions(wanted_answers(requests, renderer, model))
+    )
+
+
+def _write(
+    requests: str | Path,
+    completions: str | Path,
+    store: Store,
+    model: str,
+    keys: IO[bytes],
+    failures: Mapping[bytes, Answer],
+    account: Account,
+    max_failed: float,
+    stats: GenerationStats,
+) -> None:
+    """Writes the completions table from the store."""
+    rows = 0
+    last_failure = ""
+    places, again = tee(_places(requests, keys))
+    answers = store.in_order(COMPLETION, model, (completion_entry(key, sample) for _, key, sample in again))
+    with open_table(completions, COMPLETIONS) as writer:
+        for (row, key, sample), known in zip(places, answers, strict=True):
+            place = f"item {row['item_id']}, request {row['request']}, sample {sample}"
+            answer = failures.get(completion_entry(key, sample)) if known is None else Answer(0, **known)
+            if answer is None:
+                raise InputError(f"{store.folder}: the answer to {place} is gone; was it pruned just now? Start again")
+            if answer.error is not None:
+                stats.failed += 1
+                last_failure = f"{place}: {answer.error}"
+            account.prompt_tokens += answer.prompt_tokens
+            account.completion_tokens += answer.completion_tokens
+            writer.write(
+                {
+                    "item_id": row["item_id"],
+                    "request": row["request"],
+                    "sample": sample,
+                    "text": answer.text,
+                    "finish_reason": answer.finish_reason,
+                    "prompt_tokens": answer.prompt_tokens,
+                    "completion_tokens": answer.completion_tokens,
+                    "error": answer.error,
+                    "key": key,
+                }
+            )
+            rows += 1
+        if stats.failed > max_failed * rows:
+            raise InputError(
+                f"{requests}: {stats.failed} of {rows} samples failed, more than max_failed = {max_failed} allows;"
+                f" the others are kept; the last: {last_failure}"
+            )
+
+
+def _places(requests: str | Path, keys: IO[bytes]) -> Iterator[tuple[Mapping[str, Any], str, int]]:
+    """Every sample of the requests: its row, its key, its index."""
+    for row in read_rows(requests, REQUESTS, ["item_id", "request", "first_sample", "n"]):
+        key = keys.read(ITEM_ID_BYTES).hex()
         for sample in range(row["first_sample"], row["first_sample"] + row["n"]):
-            slot = _Slot(row["item_id"], row["request"], sample, key)
-            yield slot, Question(handle, prompt, sampling, sample_seed(key, sample), choices, row["json_schema"])
-            handle += 1
+            yield row, key, sample
 
 
 def _sampling(row: Mapping[str, Any]) -> Sampling:

@@ -16,7 +16,9 @@ from corpusmith.identity import shard_names
 Config = Mapping[str, Any]
 # Settings of a model or scorer that change no answer and no score, only where and how fast they are made; and, beside
 # them, those of engines.
-_MACHINE = ("batch_size", "tokens_per_batch", "memory_mb", "runtime_minutes", "tp")
+_MACHINE = (
+    "batch_size", "tokens_per_batch", "memory_mb", "runtime_minutes", "tp", "stall_timeout", "drain_seconds",
+)  # fmt: skip
 _TUNING = {
     "openai": (
         "api_key_variable",

@@ -8,7 +8,7 @@ score: lower is better.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,32 +83,47 @@ class MetricX:
         logits, truncated = self.logits(pairs)
         return list(zip(logits.clamp(LOWEST, HIGHEST).tolist(), truncated, strict=True))
 
-    @torch.inference_mode()
     def logits(self, pairs: Sequence[Pair]) -> tuple[torch.Tensor, list[bool]]:
         """The raw logits (pairs,) in float64 and whether each pair was truncated."""
-        encoded, truncated = self._encode(pairs)
-        results = torch.empty(len(pairs), dtype=torch.float64)
-        for batch in pack([len(tokens) for tokens in encoded], self._tokens_per_batch):
-            length = max(len(encoded[place]) for place in batch)
-            tokens = torch.full((len(batch), length), self._tokenizer.pad_token_id)
-            # Without the mask a padded batch is silently wrong.
-            mask = torch.zeros_like(tokens)
-            for row, place in enumerate(batch):
-                tokens[row, : len(encoded[place])] = torch.tensor(encoded[place])
-                mask[row, : len(encoded[place])] = 1
-            output = self._model(
-                input_ids=tokens.to(self._device),
-                attention_mask=mask.to(self._device),
-                decoder_input_ids=torch.zeros(len(batch), 1, dtype=torch.long, device=self._device),
-                use_cache=False,
-            )
-            values = output.last_hidden_state[:, 0] @ self._head
-            results[batch] = values.double().cpu()
-        if not results.isfinite().all():
-            raise InputError(
-                f"the scorer's numbers overflow in {self._dtype}; give it another dtype, such as bfloat16 or float32"
-            )
+        results, truncated = torch.empty(len(pairs), dtype=torch.float64), [False] * len(pairs)
+        for batch, logits, cut in self._batches(pairs):
+            results[batch] = logits
+            for place, is_cut in zip(batch, cut, strict=True):
+                truncated[place] = is_cut
         return results, truncated
+
+    def score_batches(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[int, float, bool]]]:
+        """The same as `score` as it comes, batch by batch: place, score, whether the pair was truncated."""
+        for batch, logits, truncated in self._batches(pairs):
+            yield list(zip(batch, logits.clamp(LOWEST, HIGHEST).tolist(), truncated, strict=True))
+
+    def _batches(self, pairs: Sequence[Pair]) -> Iterator[tuple[list[int], torch.Tensor, list[bool]]]:
+        """Places, logits in float64 and whether truncated, of pairs of like length, the longest first."""
+        encoded, truncated = self._encode(pairs)
+        for batch in pack([len(tokens) for tokens in encoded], self._tokens_per_batch):
+            logits = self._run([encoded[place] for place in batch])
+            if not logits.isfinite().all():
+                raise InputError(
+                    f"the scorer's numbers overflow in {self._dtype}; give it another dtype,"
+                    " such as bfloat16 or float32"
+                )
+            yield batch, logits, [truncated[place] for place in batch]
+
+    @torch.inference_mode()
+    def _run(self, encoded: Sequence[Sequence[int]]) -> torch.Tensor:
+        tokens = torch.full((len(encoded), max(map(len, encoded))), self._tokenizer.pad_token_id)
+        # Without the mask a padded batch is silently wrong.
+        mask = torch.zeros_like(tokens)
+        for row, of_row in enumerate(encoded):
+            tokens[row, : len(of_row)] = torch.tensor(of_row)
+            mask[row, : len(of_row)] = 1
+        output = self._model(
+            input_ids=tokens.to(self._device),
+            attention_mask=mask.to(self._device),
+            decoder_input_ids=torch.zeros(len(encoded), 1, dtype=torch.long, device=self._device),
+            use_cache=False,
+        )
+        return (output.last_hidden_state[:, 0] @ self._head).double().cpu()
 
     def _encode(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[bool]]:
         """Token ids without the end token, cut at the length limit as published."""

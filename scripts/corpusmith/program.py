@@ -14,6 +14,7 @@ from types import FrameType
 from typing import TypeVar
 
 from corpusmith.errors import InputError
+from corpusmith.stopping import Stopped
 
 T = TypeVar("T")
 log = logging.getLogger("corpusmith")
@@ -30,7 +31,8 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 def run(main: Callable[[], None]) -> None:
     """Runs a program: bad input and a full disk end it with one line and exit status 1.
 
-    SIGTERM ends it as an exception does, so that nothing partial stays behind; Ctrl-C without a traceback.
+    SIGTERM ends it as an exception does, so that nothing partial stays behind; Ctrl-C without a traceback. One that
+    had to stop before its work was done says so, and how to go on.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     for noisy in ("httpx", "httpx2", "httpcore", "urllib3", "filelock", "transformers", "datasets"):
@@ -44,6 +46,9 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(128 + signal.SIGINT)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except Stopped as stopped:
+        print(f"stopped: {stopped}; what is finished is kept, start again to go on", file=sys.stderr)
+        sys.exit(stopped.status)
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

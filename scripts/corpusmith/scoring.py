@@ -1,117 +1,175 @@
-"""From tables of requests and completions to a table of scores, whatever the metric."""
+"""From tables of requests and completions to a table of scores, whatever the metric.
+
+As with answers, all that the store does not know is scored first, and the table is then written from the store.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from itertools import groupby, islice, zip_longest
+from collections.abc import Iterator
+from itertools import groupby, islice, tee, zip_longest
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from corpusmith.accounting import Account
+from corpusmith.asking import Keeper, ask, store_or_none
+from corpusmith.engines.protocol import Worker
 from corpusmith.errors import InputError
 from corpusmith.generation import GenerationStats, tally_items
 from corpusmith.identity import score_key
-from corpusmith.pairs import Pair
-from corpusmith.program import Progress
+from corpusmith.pairs import Pair, PairQuestion, PairScore
+from corpusmith.program import Progress, log
+from corpusmith.stopping import Stopping
 from corpusmith.store import SCORE, Store, score_entry
-from corpusmith.store.writer import Writer
 from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, open_table, read_rows, row_count
 
-# Rows that are sorted by length and scored together: enough for batches of like length, flat in memory.
+# Rows that are looked up in the store together.
 WINDOW = 8192
 _DIGITS = 6
+_FAILURES_TOLD = 5
 
 
-class Scorer(Protocol):
-    """What scores pairs: for each its number and whether the scorer saw only its beginning."""
-
-    def score(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
-        """Scores in the order of the pairs."""
+def metricx_identity(checkpoint: str, dtype: str) -> str:
+    """What scores of MetricX-24 are known by. checkpoint: the identity of the model; dtype: what it computes with."""
+    return f"metricx-24 {checkpoint} {dtype}"
 
 
 def score_completions(
     requests: str | Path,
     completions: str | Path,
-    load: Callable[[], Scorer],
+    worker: Worker[PairQuestion, PairScore],
     metric: str,
     scores: str | Path,
     account: Account,
+    max_failed: float = 0.0,
     store: Store | None = None,
+    stopping: Stopping | None = None,
 ) -> GenerationStats:
     """Scores every completion against the source of its request and writes the scores in the completions' order.
 
-    load: makes the scorer, when the first pair has to be scored. metric: the scorer's identity. store: where scores
-    are looked up first, and kept as they come. Each distinct pair of a window is scored once.
+    metric: the scorer's identity. max_failed: share of the answers that may get no score; more is an InputError, with
+    the scores kept. store: where scores are looked up first, and kept as they come. stopping: knows when to stop; then
+    Stopped is raised, with the scores kept. Each distinct pair is scored once.
     """
     stats = GenerationStats()
     start = time.monotonic()
-    total = row_count(completions)
-    with (
-        open_table(scores, SCORES) as writer,
-        Progress("scoring", total, "answers") as progress,
-        _KnownScores(store, metric, load) as known,
-    ):
-        rows = _with_sources(requests, completions)
-        while window := list(islice(rows, WINDOW)):
-            found = known.score(dict.fromkeys(_pair(row) for row in window if row["error"] is None), stats)
-            for row in window:
-                pair = _pair(row)
-                value, truncated = found.get(pair, (None, False))
-                writer.write(
-                    {
-                        "item_id": row["item_id"],
-                        "request": row["request"],
-                        "sample": row["sample"],
-                        "score": value if row["error"] is None else None,
-                        "truncated": truncated,
-                        "key": score_key(metric, pair.source, pair.hypothesis, pair.reference),
-                    }
-                )
-                progress.advance()
+    with store_or_none(store, scores) as kept:
+        failures = _score_missing(requests, completions, worker, metric, kept, stopping or Stopping(None, 0.0), stats)
+        _write(requests, completions, scores, metric, kept, failures, max_failed, stats)
     stats.seconds = time.monotonic() - start
     tally_items(requests, account)
     return stats
 
 
-class _KnownScores:
-    """Scores out of the store, and of a scorer that is loaded when the first is not there."""
+def count_missing(requests: str | Path, completions: str | Path, metric: str, store: Store) -> int:
+    """How many of the pairs the store does not know."""
+    rows = _with_sources(requests, completions)
+    missing = 0
+    while some := list(islice(rows, WINDOW)):
+        missing += len(store.missing(SCORE, metric, (_entry(metric, row) for row in some if row["error"] is None)))
+    return missing
 
-    def __init__(self, store: Store | None, metric: str, load: Callable[[], Scorer]) -> None:
-        self._store, self._metric, self._load = store, metric, load
-        self._scorer: Scorer | None = None
-        self._writer: Writer | None = None
-        self._stack = ExitStack()
 
-    def __enter__(self) -> _KnownScores:
-        return self
+def _score_missing(
+    requests: str | Path,
+    completions: str | Path,
+    worker: Worker[PairQuestion, PairScore],
+    metric: str,
+    store: Store,
+    stopping: Stopping,
+    stats: GenerationStats,
+) -> dict[bytes, str]:
+    """Scores what the store does not know; returns what failed, and why."""
+    failures: dict[bytes, str] = {}
+    in_flight: dict[int, tuple[bytes, str]] = {}
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
+    def questions() -> Iterator[PairQuestion]:
+        handle = 0
+        rows = _with_sources(requests, completions)
+        while some := list(islice(rows, WINDOW)):
+            pairs = {_entry(metric, row): row for row in some if row["error"] is None}
+            missing = keeper.missing(pairs) - failures.keys()
+            stats.from_store += len(pairs) - len(missing)
+            stats.asked += len(missing)
+            progress.advance(len(some) - len(missing))
+            for entry in (entry for entry in pairs if entry in missing):
+                row = pairs[entry]
+                keeper.asked(entry)
+                handle += 1
+                label = f"item {row['item_id']}, request {row['request']}, sample {row['sample']}"
+                in_flight[handle] = entry, label
+                yield PairQuestion(handle, _pair(row), label)
 
-    def score(self, pairs: Iterable[Pair], stats: GenerationStats) -> dict[Pair, tuple[float, bool]]:
-        """Of each pair its score, rounded, and whether it was truncated."""
-        keys = {pair: self._key(pair) for pair in pairs}
-        stored = self._store.lookup(SCORE, self._metric, keys.values()) if self._store is not None else {}
-        found = {pair: (stored[key]["score"], stored[key]["truncated"]) for pair, key in keys.items() if key in stored}
-        missing = [pair for pair in keys if pair not in found]
-        stats.from_store += len(found)
-        stats.asked += len(missing)
-        if not missing:
-            return found
-        if self._scorer is None:
-            if self._store is not None:
-                self._writer = self._stack.enter_context(self._store.writer(SCORE, self._metric))
-            self._scorer = self._load()
-        for pair, (value, truncated) in zip(missing, self._scorer.score(missing), strict=True):
-            found[pair] = (round(value, _DIGITS), truncated)
-            if self._writer is not None:
-                self._writer.add(keys[pair], {"score": found[pair][0], "truncated": truncated})
-        return found
+    def take(answer: PairScore) -> None:
+        entry, label = in_flight.pop(answer.handle)
+        if answer.error is None:
+            keeper.keep(entry, {"score": round(answer.score, _DIGITS), "truncated": answer.truncated})
+        else:
+            keeper.drop(entry)
+            if len(failures) < _FAILURES_TOLD:
+                log.warning("no score: %s: %s", label, answer.error)
+            failures[entry] = answer.error
+        progress.advance()
 
-    def _key(self, pair: Pair) -> bytes:
-        return score_entry(score_key(self._metric, pair.source, pair.hypothesis, pair.reference))
+    with (
+        Progress("scoring", row_count(completions), "answers") as progress,
+        Keeper(store, SCORE, metric) as keeper,
+    ):
+        ask(worker, questions(), take, stopping)
+    return failures
+
+
+def _write(
+    requests: str | Path,
+    completions: str | Path,
+    scores: str | Path,
+    metric: str,
+    store: Store,
+    failures: dict[bytes, str],
+    max_failed: float,
+    stats: GenerationStats,
+) -> None:
+    """Writes the scores table from the store."""
+    rows = 0
+    last_failure = ""
+    places, again = tee(_with_sources(requests, completions))
+    known = store.in_order(SCORE, metric, (_entry(metric, row) for row in again))
+    with open_table(scores, SCORES) as writer:
+        for row, score in zip(places, known, strict=True):
+            place = f"item {row['item_id']}, request {row['request']}, sample {row['sample']}"
+            answered = row["error"] is None
+            error = failures.get(_entry(metric, row)) if answered and score is None else None
+            if error is not None:
+                stats.failed += 1
+                last_failure = f"{place}: {error}"
+            elif answered and score is None:
+                raise InputError(f"{store.folder}: the score of {place} is gone; was it pruned just now? Start again")
+            writer.write(
+                {
+                    "item_id": row["item_id"],
+                    "request": row["request"],
+                    "sample": row["sample"],
+                    "score": score["score"] if answered and score is not None else None,
+                    "truncated": answered and score is not None and score["truncated"],
+                    "error": error,
+                    "key": _key(metric, row),
+                }
+            )
+            rows += 1
+        if stats.failed > max_failed * rows:
+            raise InputError(
+                f"{completions}: {stats.failed} of {rows} answers got no score, more than max_failed = {max_failed}"
+                f" allows; the others are kept; the last: {last_failure}"
+            )
+
+
+def _key(metric: str, row: dict[str, Any]) -> str:
+    pair = _pair(row)
+    return score_key(metric, pair.source, pair.hypothesis, pair.reference)
+
+
+def _entry(metric: str, row: dict[str, Any]) -> bytes:
+    return score_entry(_key(metric, row))
 
 
 def _pair(row: dict[str, Any]) -> Pair:

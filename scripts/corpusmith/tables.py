@@ -123,6 +123,7 @@ SCORES = Table(
         "score", pa.float64(), "the metric's number, rounded to 1e-6; none where there was no answer", optional=True
     ),
     Column("truncated", pa.bool_(), "whether the scorer saw only the beginning"),
+    Column("error", pa.string(), "why an answer has no score", optional=True),
     Column("key", pa.string(), "what the score is known by"),
 )
 

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 import httpx2
 import openai
 
-from corpusmith.engines.protocol import Answer, Prompt, Question
+from corpusmith.engines.protocol import Answer, Prompt, Question, failure
 from corpusmith.engines.rate_limits import RateLimit, TokenEstimate
 from corpusmith.errors import InputError
 from corpusmith.identity import canonical, digest
@@ -100,6 +100,8 @@ class OpenAIEngine:
     """
 
     family = "openai"
+    # It never hangs: every call has its own end.
+    heard = math.inf
 
     def __init__(
         self,
@@ -174,15 +176,20 @@ class OpenAIEngine:
         if len(self._group) == self._samples_per_call:
             self._send()
 
-    def collect(self) -> Sequence[Answer]:
-        """Waits until some answers are there and gives them; empty only where nothing is in flight.
+    def collect(self, timeout: float | None = None) -> Sequence[Answer]:
+        """Waits until some answers are there and gives them; empty where none is in flight, or `timeout` seconds pass.
 
         Raises InputError where the server will answer nothing more; what had been asked before can still be collected.
         """
         self._send()
+        deadline = None if timeout is None else time.monotonic() + timeout
         answers: list[Answer] = []
         while self._error is None and self._in_flight and not (answers and self._answered.empty()):
-            count, found = self._answered.get()
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                count, found = self._answered.get(timeout=left)
+            except queue.Empty:
+                break
             self._in_flight -= count
             if isinstance(found, Exception):
                 self._error = found
@@ -194,14 +201,15 @@ class OpenAIEngine:
         return answers
 
     def close(self) -> None:
-        """Drops what is in flight and ends the thread."""
+        """Drops what is in flight and ends the thread; one that does not end in some seconds is left behind."""
         if self._thread is None or self._loop.is_closed():
             return
         self._group = []
+        deadline = time.monotonic() + _SECONDS_TO_CLOSE
         with suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result(_SECONDS_TO_CLOSE)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_SECONDS_TO_CLOSE)
+        self._thread.join(max(1.0, deadline - time.monotonic()))
         if not self._thread.is_alive():
             self._loop.close()
 
@@ -259,7 +267,7 @@ class OpenAIEngine:
             try:
                 return await self._try(questions)
             except _Refused as error:
-                return [_failure(question, str(error)) for question in questions]
+                return [failure(question, str(error)) for question in questions]
             except _Passing as error:
                 passing = error
             if attempt == self._max_retries:
@@ -273,7 +281,7 @@ class OpenAIEngine:
         reason = f"{passing} (tried {attempt + 1} times)"
         if passing.unreachable:
             self._end(f"{self._base_url} cannot be reached: {reason}")
-        return [_failure(question, reason) for question in questions]
+        return [failure(question, reason) for question in questions]
 
     async def _try(self, questions: Sequence[Question]) -> list[Answer]:
         first = questions[0]
@@ -528,10 +536,6 @@ def _differ_in_sample_alone(one: Question, other: Question) -> bool:
         and one.prompt.rendered == other.prompt.rendered
         and (one.choices, one.json_schema) == (other.choices, other.json_schema)
     )
-
-
-def _failure(question: Question, reason: str) -> Answer:
-    return Answer(question.handle, "", "error", 0, 0, reason)
 
 
 def _usage(body: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -19,12 +19,18 @@ _SECONDS_BETWEEN_LOOKS = 0.05
 
 
 def start_guard(entry: str, folder: Path) -> subprocess.Popen[bytes]:
-    """A guard of the processes whose environment holds the entry (NAME=value), and of the folder that they use."""
+    """A guard of the processes whose environment holds the entry (NAME=value), and of the folder that they use.
+
+    It holds the GPUs that this process has claimed, too: nobody gets them before it has ended who still uses them.
+    """
+    from corpusmith.gpu_claims import held_descriptors  # not at hand where this file runs as a program
+
     return subprocess.Popen(
         [sys.executable, __file__, entry, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        pass_fds=held_descriptors(),
         # What is sent to our group, such as Ctrl-C, is not for the guard.
         start_new_session=True,
     )

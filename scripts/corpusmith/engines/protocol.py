@@ -1,12 +1,20 @@
-"""What an engine is: questions in, answers out in any order, a bounded number in flight."""
+"""What an engine is: questions in, answers out in any order, a bounded number in flight.
+
+A worker is any such thing, a scorer too; an engine is a worker that makes the prompts of its questions.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 ENGINES = ("transformers", "vllm", "openai")
+# How torch, CUDA and the system say it.
+OUT_OF_MEMORY = re.compile(
+    r"OutOfMemoryError|out of memory|can't allocate memory|not enough memory|cudaErrorMemoryAllocation|MemoryError"
+)
 
 
 class EngineDied(Exception):
@@ -55,7 +63,8 @@ class Sampling:
 class Question:
     """One sample that is wanted.
 
-    handle: the caller's number for it; seed: decides the sample, whatever else is asked beside it.
+    handle: the caller's number for it; seed: decides the sample, whatever else is asked beside it; label: what a log
+    calls it.
     """
 
     handle: int
@@ -64,6 +73,7 @@ class Question:
     seed: int
     choices: tuple[str, ...] | None = None
     json_schema: str | None = None
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,17 +88,43 @@ class Answer:
     error: str | None = None
 
 
-class Engine(Protocol):
-    """An engine.
+def failure(question: Question, error: str) -> Answer:
+    """The answer to a question that has none. error: why, on one line."""
+    return Answer(question.handle, "", "error", len(question.prompt.token_ids), 0, " ".join(error.split()))
 
-    family: engines of one family give the same answer to the same question; it enters the key.
-    template: digest of the chat template, empty where the engine has none of its own.
-    capacity: how many questions may be in flight.
-    retries: how often something had to be asked again, so far.
-    """
 
-    family: str
-    template: str
+class Asked(Protocol):
+    """What a worker is asked, as far as those know it who only pass it on."""
+
+    @property
+    def handle(self) -> int:
+        """The caller's number for it."""
+
+    @property
+    def label(self) -> str:
+        """What a log calls it."""
+
+
+class Answered(Protocol):
+    """What a worker answers."""
+
+    @property
+    def handle(self) -> int:
+        """That of the question."""
+
+    @property
+    def error(self) -> str | None:
+        """Why there is no answer."""
+
+
+Q = TypeVar("Q", bound=Asked)
+A = TypeVar("A", bound=Answered)
+Q_in = TypeVar("Q_in", bound=Asked, contravariant=True)
+A_out = TypeVar("A_out", bound=Answered, covariant=True)
+
+
+class Worker(Protocol[Q_in, A_out]):
+    """Whatever answers questions."""
 
     @property
     def capacity(self) -> int:
@@ -98,14 +134,37 @@ class Engine(Protocol):
     def retries(self) -> int:
         """How often a question was asked again."""
 
+    @property
+    def heard(self) -> float:
+        """When it last gave a sign of life, by time.monotonic: an answer, or a step on the way to one."""
+
+    def submit(self, question: Q_in) -> None:
+        """Takes a question; the caller keeps to `capacity`."""
+
+    def collect(self, timeout: float | None = None) -> Sequence[A_out]:
+        """Waits until some answers are there and gives them.
+
+        Empty where nothing is in flight, or where none came within so many seconds. Raises EngineDied where none
+        will come.
+        """
+
+    def close(self) -> None:
+        """Frees what it holds; drops what is in flight."""
+
+
+class Renderer(Protocol):
+    """What makes prompts, and with them the keys of their answers.
+
+    family: engines of one family give the same answer to the same question; it enters the key.
+    template: digest of the chat template, empty where the engine has none of its own.
+    """
+
+    family: str
+    template: str
+
     def prepare(self, request: Mapping[str, Any]) -> Prompt:
         """The prompt of a row of a requests table."""
 
-    def submit(self, question: Question) -> None:
-        """Takes a question; the caller keeps to `capacity`."""
 
-    def collect(self) -> Sequence[Answer]:
-        """Waits until some answers are there and gives them; empty only where nothing is in flight."""
-
-    def close(self) -> None:
-        """Frees what the engine holds."""
+class Engine(Renderer, Worker[Question, Answer], Protocol):
+    """A language model that answers."""

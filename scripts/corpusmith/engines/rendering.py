@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
+from transformers import AutoConfig, AutoTokenizer
 
 from corpusmith.engines.protocol import Prompt
+from corpusmith.identity import digest
+from corpusmith.pretrained import load_part
+
+
+class ModelRenderer:
+    """Prompts of a model in a folder, of which only the tokenizer and the configuration are read.
+
+    family: that of the engine; max_length: most tokens of prompt and answer, by default the model's.
+    """
+
+    def __init__(self, folder: str | Path, family: str, max_length: int | None, trust_remote_code: bool) -> None:
+        self._tokenizer = load_part(AutoTokenizer, folder, "tokenizer", trust_remote_code=trust_remote_code)
+        config = load_part(AutoConfig, folder, "configuration", trust_remote_code=trust_remote_code).get_text_config()
+        self._vocabulary: int = config.vocab_size
+        longest: int = getattr(config, "max_position_embeddings", 2048)
+        self._max_length = longest if max_length is None else max_length
+        self.family, self.template = family, digest(self._tokenizer.chat_template or "")
+
+    def prepare(self, request: Mapping[str, Any]) -> Prompt:
+        """Renders messages through the chat template; a raw prompt gets the tokenizer's special tokens."""
+        return render_prompt(request, self._tokenizer, self._vocabulary, self._max_length)
 
 
 def render_prompt(request: Mapping[str, Any], tokenizer: Any, vocabulary: int, max_length: int) -> Prompt:

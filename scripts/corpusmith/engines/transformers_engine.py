@@ -6,6 +6,7 @@ rounding is too small to show, so neither the batch size nor the order changes a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,7 @@ class TransformersEngine:
     """
 
     retries = 0
+    heard = math.inf
 
     def __init__(
         self,
@@ -93,8 +95,8 @@ class TransformersEngine:
         """Takes a question."""
         self._waiting.append(question)
 
-    def collect(self) -> Sequence[Answer]:
-        """Answers one batch of questions of like length."""
+    def collect(self, timeout: float | None = None) -> Sequence[Answer]:
+        """Answers one batch of questions of like length, however long that takes."""
         if not self._waiting:
             return []
         # Longest first, so that what does not fit into memory shows at once.

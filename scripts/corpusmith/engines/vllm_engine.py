@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from corpusmith.engines.process_guard import end_marked, release, start_guard
-from corpusmith.engines.protocol import Answer, EngineDied, OutOfMemory, Prompt, Question
+from corpusmith.engines.protocol import OUT_OF_MEMORY, Answer, EngineDied, OutOfMemory, Prompt, Question, failure
 from corpusmith.engines.rendering import render_prompt
 from corpusmith.errors import InputError
 from corpusmith.identity import canonical, digest
@@ -72,7 +73,6 @@ _LOG_VARIABLE = "CORPUSMITH_LOG"
 # llguidance's layout of JSON; its separators are regular expressions.
 _ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 _LINES_OF_LOG = 20
-_OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|out of memory|can't allocate memory|cudaErrorMemoryAllocation")
 _TROUBLE = re.compile(r"^ERROR |Traceback")
 # A line of a log that names an exception, with what stands before it cut off.
 _EXCEPTION = re.compile(r"(?:^|[\s\]])((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .*\S)")
@@ -145,6 +145,7 @@ class VllmEngine:
         self._max_length: int = model_config.max_model_len
         self._vocabulary: int = model_config.get_vocab_size()
         self.capacity = _IN_FLIGHT * max_num_seqs
+        self.heard = time.monotonic()
         self.family = family_of(dtype, quantization, options)
         self.template = digest(self._tokenizer.chat_template or "")
 
@@ -162,20 +163,25 @@ class VllmEngine:
             raise self._died() from error
         except (self._refusal, ValueError) as error:
             # Mostly a constraint that cannot be compiled.
-            self._refused.append(_failure(question, str(error)))
+            self._refused.append(failure(question, str(error)))
 
-    def collect(self) -> Sequence[Answer]:
-        """Waits until some answers are there and gives them; empty only where nothing is in flight.
+    def collect(self, timeout: float | None = None) -> Sequence[Answer]:
+        """Waits until some answers are there and gives them; empty where none is in flight, or `timeout` seconds pass.
 
         Raises EngineDied where vLLM has ended: what was in flight has no answer then.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         answers, self._refused = self._refused, []
-        while self._in_flight and not answers:
+        late = False
+        while self._in_flight and not answers and not late and self._has_word(deadline):
             try:
                 outputs = self._engine.step()
             except self._dead_error as error:
                 raise self._died() from error
+            self.heard = time.monotonic()
             answers = [self._answer(output) for output in outputs if output.finished]
+            # Most steps finish no answer, and the next word may be there already.
+            late = deadline is not None and self.heard >= deadline
         for answer in answers:
             del self._in_flight[answer.handle]
         return answers
@@ -185,16 +191,25 @@ class VllmEngine:
         if self._closed:
             return
         self._closed = True
-        patience = 0.0
+        deadline = time.monotonic()
         try:
             if self._engine is not None:
+                deadline += _SECONDS_TO_CLOSE
+                # It asks the scheduler to end, and kills one that has not after five seconds.
                 self._engine.engine_core.shutdown()
-                self._engine, patience = None, _SECONDS_TO_CLOSE
+                self._engine = None
         finally:
-            end_marked(self._mark, patience)
+            end_marked(self._mark, deadline - time.monotonic())
             if self._guard is not None:
                 release(self._guard)
             shutil.rmtree(self._log.parent, ignore_errors=True)
+
+    def _has_word(self, deadline: float | None) -> bool:
+        """Waits for word from vLLM's scheduler, without which a step would wait for ever; False if none has come."""
+        outputs = self._engine.engine_core.outputs_queue
+        with outputs.not_empty:
+            left = None if deadline is None else deadline - time.monotonic()
+            return outputs.not_empty.wait_for(lambda: len(outputs.queue) > 0, left)
 
     def _start(self, device: str, arguments: Mapping[str, Any]) -> None:
         log.info("starting vLLM, which writes its log to %s", self._log)
@@ -218,12 +233,14 @@ class VllmEngine:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         except Exception as error:
             reason = self._reason() or _one_line(error)
-            if _OUT_OF_MEMORY.search(reason):
+            if OUT_OF_MEMORY.search(reason):
                 raise OutOfMemory(reason) from error
             raise InputError(f"vLLM does not start: {reason}") from error
         logging.getLogger("vllm").setLevel(logging.ERROR)
         cores = [process for process in multiprocessing.active_children() if process.pid not in before]
         threading.Thread(target=self._watch, args=(cores,), name="vllm watch", daemon=True).start()
+        # The scheduler is asked this once, and kept: afterwards no question waits for it.
+        self._engine.get_supported_tasks()
 
     def _watch(self, cores: Sequence[Any]) -> None:
         """Wakes who waits for answers when vLLM's scheduler has ended without a word."""
@@ -260,7 +277,7 @@ class VllmEngine:
         question = self._in_flight[int(output.request_id)]
         (completion,) = output.outputs
         if completion.finish_reason not in ("stop", "length"):
-            return _failure(question, f"vLLM has given the request up ({completion.finish_reason})")
+            return failure(question, f"vLLM has given the request up ({completion.finish_reason})")
         text = self._tokenizer.decode(
             completion.token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
@@ -275,7 +292,7 @@ class VllmEngine:
         reason = self._reason()
         if reason is None:
             return EngineDied("vLLM's processes have ended without a word; the machine may have run out of memory")
-        return OutOfMemory(reason) if _OUT_OF_MEMORY.search(reason) else EngineDied(f"vLLM has ended: {reason}")
+        return OutOfMemory(reason) if OUT_OF_MEMORY.search(reason) else EngineDied(f"vLLM has ended: {reason}")
 
     def _reason(self) -> str | None:
         """What vLLM's log gives as the first error, one that speaks of memory before others; its end goes to ours."""
@@ -286,7 +303,7 @@ class VllmEngine:
         log.error("vLLM's log ends:\n%s", "\n".join(lines[-_LINES_OF_LOG:]))
         start = next((place for place, line in enumerate(lines) if _TROUBLE.search(line)), len(lines))
         found = [match[1] for line in lines[start:] if (match := _EXCEPTION.search(line))]
-        return next((line for line in found if _OUT_OF_MEMORY.search(line)), found[0] if found else None)
+        return next((line for line in found if OUT_OF_MEMORY.search(line)), found[0] if found else None)
 
 
 def _check_settings(dtype: str, options: Mapping[str, Any]) -> None:
@@ -372,10 +389,6 @@ def _on_one_line(schema: str) -> str:
     except ValueError:
         return schema
     return json.dumps({"x-guidance": _ONE_LINE, **found}) if isinstance(found, dict) else schema
-
-
-def _failure(question: Question, error: str) -> Answer:
-    return Answer(question.handle, "", "error", len(question.prompt.token_ids), 0, " ".join(error.split()))
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from corpusmith.store.compaction import belongs_to_the_dead, remove_replaced, seal_dead, write_merged
-from corpusmith.store.folder import ModelFolder, is_journal, is_segment, remove, stable_listing, vanished
+from corpusmith.store.folder import PARTIAL, ModelFolder, is_journal, is_segment, remove, stable_listing, vanished
 from corpusmith.store.journal import Damage, JournalFile
 from corpusmith.store.liveness import time_of
 from corpusmith.store.reader import among
@@ -31,42 +30,59 @@ class Pruned:
     living: int
 
 
-def prune(folder: ModelFolder, kept: np.ndarray | None, segment_bytes: int, dead_seconds: float, dry: bool) -> Pruned:
-    """Removes the answers to all keys but these; None is the whole model. dry: only counts.
+def prunable_files(folder: ModelFolder, dead_seconds: float, dry: bool) -> list[str]:
+    """The files that are looked at: what comes later is left alone, as it may be used by what came later, too.
 
-    What living writers have not sealed yet stays. The bytes are estimated where part of a segment goes.
+    Seals the journals of the dead, unless dry; those of the living are not among the files.
     """
-    now = time.time() if dry else time_of(folder)
-    if kept is not None and not dry:
-        seal_dead(folder, now, dead_seconds)
-    answers = size = living = 0
-    for name in folder.files():
+    if not dry:
+        seal_dead(folder, time_of(folder), dead_seconds)
+        return [name for name in folder.files() if is_segment(name)]
+    now = time.time()
+    return [
+        name
+        for name in folder.files()
+        if is_segment(name) or belongs_to_the_dead(folder, folder.path / name, now, dead_seconds)
+    ]
+
+
+def prune(folder: ModelFolder, names: list[str], kept: np.ndarray, segment_bytes: int, dry: bool) -> Pruned:
+    """Removes the answers in these files to all keys but those kept, and the folder where no answer stays.
+
+    kept: sorted. dry: only counts. The bytes are estimated where part of a segment goes.
+    """
+    answers = size = 0
+    whole = True
+    for name in names:
         path = folder.path / name
         try:
-            if is_journal(name) and not belongs_to_the_dead(folder, path, now, dead_seconds):
-                living += 1
-                continue
-            gone, share = _count_unused(folder, path, kept)
-            answers, size = answers + gone, size + round(share * path.stat().st_size)
-            if gone and not dry:
+            unused, rows = _count_unused(folder, path, kept)
+            answers, whole = answers + unused, whole and unused == rows
+            size += round(unused / rows * path.stat().st_size) if rows else 0
+            if unused and not dry:
                 _rewrite(folder, path, kept, segment_bytes)
         except BrokenSegment as broken:
+            # What can be read of it may be used.
+            whole = False
             set_aside(folder, broken)
         except OSError as error:
             if not vanished(error):
                 raise
-    if kept is None and not dry and not living:
+            whole = False
+    left = [name for name in folder.files() if name not in names]
+    if whole and not left and not dry:
         _remove_folder(folder)
-    return Pruned(folder.kind.name, folder.model, answers, size, kept is None, living)
+    living = sum(map(is_journal, left))
+    return Pruned(folder.kind.name, folder.model, answers, size, whole and not left, living)
 
 
-def _count_unused(folder: ModelFolder, path: Path, kept: np.ndarray | None) -> tuple[int, float]:
-    """How many answers of a file are not kept, and which share of them all that is."""
+def _count_unused(folder: ModelFolder, path: Path, kept: np.ndarray) -> tuple[int, int]:
+    """How many answers of a file are not kept, and how many there are."""
     rows = unused = 0
     for keys in _keys(folder, path):
         rows += len(keys)
-        unused += len(keys) if kept is None else int((~among(keys, kept)[0]).sum())
-    return unused, unused / rows if rows else 1.0
+        unused += int((~among(keys, kept)[0]).sum())
+    return unused, rows
 
 
 def _keys(folder: ModelFolder, path: Path) -> Iterator[np.ndarray]:
@@ -80,23 +96,26 @@ def _keys(folder: ModelFolder, path: Path) -> Iterator[np.ndarray]:
                 yield np.frombuffer(frame.keys, f"S{folder.kind.key_bytes}")
 
 
-def _rewrite(folder: ModelFolder, path: Path, kept: np.ndarray | None, segment_bytes: int) -> None:
-    """Replaces a file by one without the answers that are not kept."""
-    outputs: list[Path] = []
-    if kept is not None:
-        if not is_whole(path):
-            raise BrokenSegment(path, "the checksum of the file")
-        with Segment(path, folder.kind) as segment:
-            outputs = write_merged(folder, [segment], segment_bytes, kept)
+def _rewrite(folder: ModelFolder, path: Path, kept: np.ndarray, segment_bytes: int) -> None:
+    """Replaces a segment by one without the answers that are not kept."""
+    if not is_whole(path):
+        raise BrokenSegment(path, "the checksum of the file")
+    with Segment(path, folder.kind) as segment:
+        outputs = write_merged(folder, [segment], segment_bytes, kept)
     remove_replaced([path], outputs)
 
 
 def _remove_folder(folder: ModelFolder) -> None:
+    """Removes the folder of a model without answers, unless somebody writes there."""
+    if folder.files() or folder.others(PARTIAL):
+        return
     for name in stable_listing(folder.path):
-        if not is_journal(name):
+        if not is_journal(name) and not is_segment(name) and not name.endswith(PARTIAL):
             remove(folder.path / name)
-    with contextlib.suppress(OSError):
+    try:
         folder.path.rmdir()
-    if folder.files():
+    except FileNotFoundError:
+        pass
+    except OSError:
         # Somebody has begun to write in this moment.
         folder.make()

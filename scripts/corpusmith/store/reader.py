@@ -79,12 +79,12 @@ def find_winners(folder: ModelFolder, wanted: np.ndarray) -> dict[int, Entry]:
     return winners
 
 
-def count_found(folder: ModelFolder, wanted: np.ndarray) -> int:
-    """How many of the wanted keys have an answer, without reading any."""
+def which_found(folder: ModelFolder, wanted: np.ndarray) -> np.ndarray:
+    """Of each wanted key whether it has an answer, without reading any."""
     found = np.zeros(len(wanted), bool)
     for hits in find(folder, wanted, []):
         found[hits.places] = True
-    return int(found.sum())
+    return found
 
 
 def find(folder: ModelFolder, wanted: np.ndarray, columns: Sequence[str]) -> Iterator[Hits]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from corpusmith.store.compaction import Compacted, compact
 from corpusmith.store.folder import model_folder, model_folders
-from corpusmith.store.kinds import Kind
+from corpusmith.store.kinds import KINDS, Kind
 from corpusmith.store.liveness import DEAD_SECONDS
-from corpusmith.store.pruning import Pruned, prune
-from corpusmith.store.reader import count_found, find_winners, unique_keys, whole_keys
+from corpusmith.store.pruning import Pruned, prunable_files, prune
+from corpusmith.store.reader import find_winners, unique_keys, which_found, whole_keys
 from corpusmith.store.report import Contents, contents
 from corpusmith.store.writer import Writer
 
@@ -68,10 +70,10 @@ class Store:
             for key in some:
                 yield found.get(key)
 
-    def missing(self, kind: Kind, model: str, keys: Iterable[bytes]) -> int:
-        """How many distinct keys have no answer yet. Reads no answers."""
+    def missing(self, kind: Kind, model: str, keys: Iterable[bytes]) -> set[bytes]:
+        """The keys that have no answer yet. Reads no answers."""
         wanted = unique_keys(kind, keys)
-        return len(wanted) - count_found(model_folder(self.folder, kind, model), wanted)
+        return set(whole_keys(kind, wanted[~which_found(model_folder(self.folder, kind, model), wanted)]))
 
     def report(self) -> list[Contents]:
         """What is in the store, by kind and model."""
@@ -81,20 +83,24 @@ class Store:
         """Seals the journals of the dead and makes many segments few. Others may read, write and compact meanwhile."""
         return [compact(folder, self._segment_bytes, self._dead_seconds) for folder in model_folders(self.folder)]
 
-    def prune(self, keep: Mapping[tuple[str, str], Iterable[bytes] | None], *, dry: bool = True) -> list[Pruned]:
-        """Removes what is not named, and says what that is. dry: removes nothing.
+    def prune(self, keep: Callable[[], Mapping[str, np.ndarray]], *, dry: bool = True) -> list[Pruned]:
+        """Removes what is not used, and says what that is. dry: removes nothing.
 
-        keep: by kind's name and model, the keys whose answers stay, None for all. A model that is not named goes
-        as a whole. What a process writes at the same time stays.
+        keep: gives the keys whose answers stay, whatever model they are of, by the name of their kind: sorted, as
+        `unique_keys` makes them. A kind that is not named stays as it is. A model none of whose answers is used goes as
+        a whole. keep is called when it is settled which files are looked at, so that answers which are written while it
+        looks for keys stay, and so do those of processes that write just now.
         """
+        folders = list(model_folders(self.folder))
+        files = [prunable_files(folder, self._dead_seconds, dry) for folder in folders]
+        kept = keep()
+        for kind, keys in kept.items():
+            if keys.dtype != f"S{KINDS[kind].key_bytes}" or not np.all(keys[1:] > keys[:-1]):
+                raise ValueError(f"the keys of {kind} that stay are not sorted, each once")
         pruned = []
-        for folder in model_folders(self.folder):
-            name = (folder.kind.name, folder.model)
-            kept = keep.get(name)
-            if name in keep and kept is None:
-                continue
-            keys = None if kept is None else unique_keys(folder.kind, kept)
-            result = prune(folder, keys, self._segment_bytes, self._dead_seconds, dry)
-            if result.answers or result.whole:
-                pruned.append(result)
+        for folder, names in zip(folders, files, strict=True):
+            if folder.kind.name in kept:
+                result = prune(folder, names, kept[folder.kind.name], self._segment_bytes, dry)
+                if result.answers or result.whole:
+                    pruned.append(result)
         return pruned

@@ -1,0 +1,103 @@
+"""Workers for tests of what stands between them and who asks: importable, as they run in processes of their own."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+from corpusmith.engines.protocol import EngineDied, OutOfMemory
+from corpusmith.errors import InputError
+from corpusmith.pairs import Pair, PairQuestion, PairScore
+
+HANG, DIE, MEMORY, BUG, WRONG, SLOW = "hang", "die", "memory", "bug", "wrong", "slow"
+
+
+def question(handle: int, text: str) -> PairQuestion:
+    return PairQuestion(handle, Pair("source", text), f"label {handle}")
+
+
+class LengthWorker:
+    """Answers a batch at a time with the lengths of the texts; some texts bring its process to an end, or to none."""
+
+    retries = 0
+    heard = math.inf
+
+    def __init__(self, batch: int = 4, capacity: int = 16) -> None:
+        self.capacity, self._batch = capacity, batch
+        self._waiting: list[PairQuestion] = []
+
+    def submit(self, question: PairQuestion) -> None:
+        assert len(self._waiting) < self.capacity
+        self._waiting.append(question)
+
+    def collect(self, timeout: float | None = None) -> Sequence[PairScore]:
+        batch, self._waiting = self._waiting[: self._batch], self._waiting[self._batch :]
+        for asked in batch:
+            self.meet(asked.pair.hypothesis)
+        return [PairScore(asked.handle, float(len(asked.pair.hypothesis)), False) for asked in batch]
+
+    def meet(self, text: str) -> None:
+        if text == HANG:
+            time.sleep(3600)
+        elif text == DIE:
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif text == MEMORY:
+            raise MemoryError("the text is too long")
+        elif text == BUG:
+            raise RuntimeError("a bug\nof two lines")
+        elif text == WRONG:
+            raise InputError("no such model")
+        elif text.startswith(SLOW):
+            time.sleep(0.5)
+
+    def close(self) -> None:
+        self._waiting = []
+
+
+class TroubledWorker(LengthWorker):
+    """The same without a process: whatever would end it raises what stands for that."""
+
+    def meet(self, text: str) -> None:
+        if text == HANG:
+            self._hangs = True
+        elif text == DIE:
+            raise EngineDied("it died")
+        elif text == MEMORY:
+            raise OutOfMemory("out of memory")
+
+    def __init__(self, batch: int = 4, capacity: int = 16) -> None:
+        super().__init__(batch, capacity)
+        self.heard, self._hangs = time.monotonic(), False
+
+    def collect(self, timeout: float | None = None) -> Sequence[PairScore]:
+        answers = [] if self._hangs else super().collect(timeout)
+        if self._hangs:
+            # Real time passes only as long as the caller is ready to wait.
+            time.sleep(min(timeout or 0.0, 0.01))
+            return []
+        self.heard = time.monotonic()
+        return answers
+
+
+class SmallMemory(LengthWorker):
+    """Holds so many questions of a batch, and runs out of memory with more."""
+
+    def __init__(self, batch: int, holds: int) -> None:
+        super().__init__(batch, capacity=2 * batch)
+        self._holds = holds
+
+    def collect(self, timeout: float | None = None) -> Sequence[PairScore]:
+        if min(self._batch, len(self._waiting)) > self._holds:
+            raise OutOfMemory("out of memory")
+        return super().collect(timeout)
+
+
+class NeverStarts(LengthWorker):
+    """There is something wrong with it."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.meet(what)
