@@ -5,7 +5,7 @@ without, and below those named by --keep. A build that is not finished has answe
 table is not there that should be, nothing is removed.
 
 in:  store/, results/*/*/completions/*.parquet, results/*/*/scores/*.parquet
-out: completions of teacher: 1,204 of answers that nothing uses are removed
+out: the store without the 1,204 answers of the teacher that no table names
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from corpusmith.identity import shard_names
+from corpusmith.layout import expand
 from corpusmith.plain_text import size_text, table_lines
 from corpusmith.program import argument_parser, run
 from corpusmith.store import Store
@@ -43,20 +43,14 @@ def main() -> None:
     used = {}
 
     def look_up() -> dict:
-        used.update(used_keys(flags.results, flags.keep, _tables(flags.tables)))
+        used.update(used_keys(flags.results, flags.keep, expand("", flags.tables, ".parquet")))
         return used
 
     pruned = Store(flags.store).prune(look_up, dry=not flags.delete)
-    folders = ", ".join([flags.results, *flags.keep])
+    folders = " and ".join([flags.results, *flags.keep])
     counts = " and ".join(f"{len(keys):,} {kind}" for kind, keys in used.items())
-    print(f"In use: {counts}, by the tables in {folders} and in what lies beside with a limit.")
+    print(f"Tables below {folders}, with a limit and without, name {counts}.")
     print("\n".join(_lines(pruned, names_by_identity(flags.models), flags.delete)))
-
-
-def _tables(entries: Iterable[str]) -> Iterable[Path]:
-    for entry in entries:
-        folder, _, shards = entry.rpartition("=")
-        yield from (Path(folder) / f"{shard}.parquet" for shard in shard_names(int(shards)))
 
 
 def _lines(pruned: list[Pruned], names: Names, delete: bool) -> Iterable[str]:

@@ -6,10 +6,8 @@ out: results/news/final/completions/0003-of-0016.retry, a number that is a param
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from corpusmith.failures import count_failed
-from corpusmith.identity import shard_names
+from corpusmith.layout import expand
 from corpusmith.plain_text import table_lines
 from corpusmith.program import argument_parser, run
 from corpusmith.retrying import raise_retry_mark
@@ -28,15 +26,12 @@ def main() -> None:
     flags = parser.parse_args()
     due: list[tuple[str, int]] = []
     absent = 0
-    for entry in flags.tables:
-        folder, _, shards = entry.rpartition("=")
-        for shard in shard_names(int(shards)):
-            table = Path(folder) / f"{shard}.parquet"
-            if not table.exists():
-                absent += 1
-            elif failed := count_failed(table):
-                raise_retry_mark(table)
-                due.append((str(table), failed))
+    for table in expand("", flags.tables, ".parquet"):
+        if not table.exists():
+            absent += 1
+        elif failed := count_failed(table):
+            raise_retry_mark(table)
+            due.append((str(table), failed))
     if due:
         print("\n".join(table_lines(["due again", ">failed"], due)))
         print("\nThe next build asks these again, and builds what follows from them; all else comes from the store.")

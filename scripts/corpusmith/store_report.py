@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from corpusmith.identity import shard_names
+from corpusmith.layout import expand
 from corpusmith.models import read_receipt
 from corpusmith.plain_text import size_text, table_lines
 from corpusmith.run_stats import add_up_run_stats, run_stats_path
@@ -54,9 +54,8 @@ def describe_builds(entries: Iterable[str]) -> list[dict[str, Any]]:
     """What the last build of each table asked. entries: FOLDER=SHARDS, the folders DATASET/STEP/KIND."""
     datasets: dict[str, list[dict[str, Any]]] = {}
     for entry in entries:
-        name, _, shards = entry.rpartition("=")
-        folder = Path(name)
-        paths = [run_stats_path(folder / f"{shard}.parquet") for shard in shard_names(int(shards))]
+        paths = [run_stats_path(table) for table in expand("", [entry], ".parquet")]
+        folder = paths[0].parent
         built = [path for path in paths if path.exists()]
         stage: dict[str, Any] = {
             "stage": f"{folder.parent.name}/{_STAGES[folder.name]}",

@@ -113,7 +113,7 @@ def _refuse_unfinished(missing: Iterable[Path]) -> None:
         named = "\n".join(f"  {path}" for path in paths[:_NAMED])
         more = f"\n  and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
         raise InputError(
-            f"{len(paths):,} tables are not built, and their answers may be in the store already:\n{named}{more}\n"
+            f"Tables that are not built, but whose answers may be in the store already:\n{named}{more}\n"
             "Nothing is removed. Finish the build first; where no build wants them any more, remove the requests (or"
             " completions) that they belong to"
         )
