@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+import os
 import shutil
+import signal
+import subprocess
+import time
+from collections import defaultdict
 from pathlib import Path
 
 import datasets
 import pyarrow.parquet as parquet
 import pytest
+import yaml
 
-from checkout import Checkout, bytes_of, need_control
+from checkout import CONTROL, Checkout, bytes_of, need_control
+from corpusmith.identity import sample_seed, score_key
+from corpusmith.models import read_receipt
+from corpusmith.scoring import metricx_identity
+from corpusmith.store import completion_entry, score_entry
+from corpusmith.store.folder import is_segment, model_folders, vanished
+from corpusmith.store.journal import Damage, JournalFile
 
 pytestmark = pytest.mark.slow
 
@@ -162,6 +175,223 @@ def test_building_again_asks_nothing_that_was_answered_and_more_answers_pay_for_
     shutil.rmtree(built.folder / "results-limit-40")
     built.snakemake(*TINY)
     assert bytes_of(built.folder / DATASET / "release") == before
+
+
+def stats_of(folder: Path) -> dict[str, tuple[int, int]]:
+    """What was asked and what was in the store, by step and kind, added up over shards."""
+    found: dict[str, tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for path in sorted(folder.glob("*/*/*.run-stats.json")):
+        stats = json.loads(path.read_text())
+        asked, known = found[stats["stage"]]
+        found[stats["stage"]] = asked + stats["asked"], known + stats["from_store"]
+    return dict(found)
+
+
+def texts_of(folder: Path) -> dict[tuple[str, str, int], str]:
+    rows = [row for path in sorted(folder.glob("*.parquet")) for row in parquet.read_table(path).to_pylist()]
+    return {(row["item_id"], row["request"], row["sample"]): row["text"] for row in rows}
+
+
+def test_a_larger_n_asks_for_the_difference_and_a_second_dataset_with_the_same_requests_for_nothing(built: Checkout):
+    changes = {
+        "results": "grown",
+        "store": "grown-store",
+        "datasets__toy_translation__prefilter__keep": 4,
+        "datasets__toy_translation__final__shards": 1,
+    }
+    shutil.copytree(built.folder / "results" / "models", built.folder / "grown" / "models")
+    folder = built.folder / "grown-limit-40" / "toy-translation"
+    target = "grown-limit-40/toy-translation/release/manifest.json"
+    few = built.config("few", **changes, datasets__toy_translation__final__n=32)
+    built.snakemake("--configfile", few, "--rerun-triggers", "mtime", "--", target)
+    # A greedy and a sampled answer of 40 sources; 32 of 4.
+    assert (stats_of(folder)["prefilter/generate"], stats_of(folder)["final/generate"]) == ((80, 0), (4 * 32, 0))
+    before = texts_of(folder / "final" / "completions")
+
+    many = built.config("many", **changes, datasets__toy_translation__final__n=128)
+    shutil.rmtree(built.folder / "grown-limit-40")
+    built.snakemake("--configfile", many, "--rerun-triggers", "mtime", "--", target)
+    assert (stats_of(folder)["prefilter/generate"], stats_of(folder)["final/generate"]) == ((0, 80), (4 * 96, 4 * 32))
+    after = texts_of(folder / "final" / "completions")
+    assert len(after) == 4 * 128
+    assert {key: after[key] for key in before} == before
+
+    # Under another name, in other shards and batches, with another filter.
+    config = yaml.safe_load(Path(many).read_text())
+    config["datasets"]["twin"] = config["datasets"]["toy-translation"] | {"filter": {"rules": {"max_score": 20.0}}}
+    config["datasets"]["twin"]["final"] = config["datasets"]["twin"]["final"] | {"shards": 3}
+    config["models"]["toy-base"]["batch_size"] = 5
+    twin = built.folder / "twin.yaml"
+    twin.write_text(yaml.safe_dump(config))
+    target = "grown-limit-40/twin/release/manifest.json"
+    built.snakemake("--configfile", str(twin), "--rerun-triggers", "mtime", "--", target)
+    stats = stats_of(built.folder / "grown-limit-40" / "twin")
+    assert sorted(stats) == ["final/generate", "final/score", "prefilter/generate", "prefilter/score"]
+    assert {asked for asked, _ in stats.values()} == {0}
+    assert stats["final/generate"] == (0, 4 * 128)
+    assert texts_of(built.folder / "grown-limit-40" / "twin" / "final" / "completions") == after
+
+
+def test_with_everything_found_no_gpu_is_queued_and_nothing_is_loaded(built: Checkout, tmp_path: Path):
+    """The same dataset for GPUs, which are not here: what a CPU has answered is known by the same keys."""
+    checkout = Checkout(tmp_path / "checkout", built.environments)
+    for kind in ("transformers", "metricx"):
+        shutil.copy(checkout.folder / "envs" / f"{kind}-cpu.yaml", checkout.folder / "envs" / f"{kind}.yaml")
+    shutil.copytree(built.folder / "results" / "models", checkout.folder / "results" / "models")
+    shutil.copytree(built.folder / "store", checkout.folder / "store")
+    changes = {"models__toy-base__device": "cuda", "scorers__toy-metricx__device": "cuda"}
+    target = f"{DATASET}/release/manifest.json"
+
+    def build(name: str, **more: object) -> subprocess.CompletedProcess[str]:
+        config = checkout.config(name, **changes, **more)
+        flags = ("--rerun-triggers", "mtime", "--resources", "gpu=4")
+        return checkout.snakemake("--configfile", config, *flags, "--", target, check=False)
+
+    done = build("cuda")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "loading" not in done.stdout
+    jobs = [block for block in done.stdout.split("\n\n") if "rule generate:" in block or "rule score_metricx:" in block]
+    assert len(jobs) == 2 * 3
+    assert all("gpu=0" in job for job in jobs)
+    assert {asked for asked, _ in stats_of(checkout.folder / DATASET).values()} == {0}
+    assert not list((checkout.folder / DATASET).rglob("*.missing.json"))
+    assert bytes_of(checkout.folder / DATASET / "release" / "data") == bytes_of(
+        built.folder / DATASET / "release" / "data"
+    )
+
+    # One answer more for each source: now a GPU is asked for, and there is none.
+    shutil.rmtree(checkout.folder / DATASET / "final")
+    done = build("cuda-more", datasets__toy_translation__final__n=9)
+    assert done.returncode != 0
+    assert "gpu=1" in done.stdout
+    assert "error: --tp 1 asks for 1 GPUs, this job sees 0" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def committed(store: Path) -> dict[str, set[bytes]]:
+    """The keys of all answers in a store that others write, by kind."""
+    found: dict[str, set[bytes]] = {"completions": set(), "scores": set()}
+    for folder in model_folders(store):
+        for name in folder.files():
+            path, size = folder.path / name, folder.kind.key_bytes
+            try:
+                if is_segment(name):
+                    found[folder.kind.name] |= set(parquet.read_table(path, columns=["key"])["key"].to_pylist())
+                else:
+                    with JournalFile(path, folder.kind) as journal:
+                        for frame in journal.frames():
+                            if not isinstance(frame, Damage):
+                                keys = frame.keys
+                                found[folder.kind.name] |= {keys[at : at + size] for at in range(0, len(keys), size)}
+            except OSError as error:
+                if not vanished(error):
+                    raise
+    return found
+
+
+def wanted_keys(folder: Path) -> dict[str, set[bytes]]:
+    """The keys of all answers and scores that a dataset's release rests on, from its tables."""
+    found: dict[str, set[bytes]] = {"completions": set(), "scores": set()}
+    for step in ("prefilter", "final"):
+        for kind, entry in (
+            ("completions", lambda row: completion_entry(row["key"], row["sample"])),
+            ("scores", lambda row: score_entry(row["key"])),
+        ):
+            for path in (folder / step / kind).glob("*.parquet"):
+                found[kind] |= {entry(row) for row in parquet.read_table(path).to_pylist()}
+    return found
+
+
+def count(keys: dict[str, set[bytes]]) -> int:
+    return sum(map(len, keys.values()))
+
+
+def test_a_build_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_twice(built: Checkout, tmp_path: Path):
+    checkout = Checkout(tmp_path / "checkout", built.environments)
+    # Slow enough to be killed in the middle; and what is put to the model and to the scorer is written down there.
+    pause = "        import json, os, time\n        time.sleep(0.1)\n"
+    note = "        with open(os.environ['ASKED'], 'a') as asked:\n            "
+    answer = "    def _answer(self, questions: Sequence[Question]) -> list[Answer]:\n"
+    run = "    def _run(self, encoded: Sequence[Sequence[int]]) -> torch.Tensor:\n"
+    submit = "    def submit(self, question: PairQuestion) -> None:\n"
+    patches = {
+        "engines/transformers_engine.py": (
+            answer,
+            f"{pause}{note}asked.writelines(json.dumps(['completions', one.seed]) + '\\n' for one in questions)\n",
+        ),
+        "metricx.py": (run, pause),
+        "pairs.py": (
+            submit,
+            f"        import json, os\n        pair = question.pair\n{note}"
+            "asked.write(json.dumps(['scores', pair.source, pair.hypothesis]) + '\\n')\n",
+        ),
+    }
+    for name, (place, addition) in patches.items():
+        path = checkout.folder / "scripts" / "corpusmith" / name
+        before = path.read_text()
+        assert place in before
+        path.write_text(before.replace(place, place + addition, 1))
+    shutil.copytree(built.folder / "results" / "models", checkout.folder / "results" / "models")
+    config = checkout.config(
+        "killed",
+        commit_seconds=0.1,
+        **{"models__toy-base__batch_size": 4, "scorers__toy-metricx__tokens_per_batch": 200},
+    )
+    target = f"{DATASET}/release/manifest.json"
+    # As a build that was killed left it, Snakemake's lock is still there: no other build runs here.
+    flags = ("--configfile", config, "--rerun-triggers", "mtime", "--nolock")
+    command = [CONTROL / "snakemake", "--profile", "profiles/local", "--conda-prefix", built.environments, *flags]
+    asked, store = tmp_path / "asked", checkout.folder / "store"
+    asked.touch()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environment["ASKED"] = str(asked)
+    wanted = wanted_keys(built.folder / DATASET)
+    total = count(wanted)
+    kills: list[tuple[dict[str, set[bytes]], int]] = []
+    for kill in range(1, 21):
+        with open(tmp_path / f"build-{kill}.log", "w") as log:
+            build = subprocess.Popen(
+                [*map(str, command), "--", target],
+                cwd=checkout.folder, env=environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+            while count(committed(store)) < math.ceil(kill * total / 21):
+                assert build.poll() is None, (tmp_path / f"build-{kill}.log").read_text()[-3000:]
+                time.sleep(0.05)
+            os.killpg(build.pid, signal.SIGKILL)
+            build.wait()
+        kills.append((committed(store), len(asked.read_text().splitlines())))
+    environment_before = dict(os.environ)
+    os.environ["ASKED"] = str(asked)
+    try:
+        checkout.snakemake(*flags, "--", target)
+    finally:
+        os.environ.clear()
+        os.environ.update(environment_before)
+
+    assert bytes_of(checkout.folder / DATASET / "release") == bytes_of(built.folder / DATASET / "release")
+    assert committed(store) == wanted
+    counts = [count(keys) for keys, _ in kills]
+    assert counts == sorted(counts)
+    assert counts[-1] < total
+    # Every kill found work being done, but for one at the border of two stages, where everything was committed.
+    lines = asked.read_text().splitlines()
+    assert len({place for _, place in kills}) > 10
+    scorer = read_receipt(checkout.folder / "results" / "models" / "toy-metricx" / "receipt.json")
+    metric = metricx_identity(scorer.identity, "float64")
+    for keys, place in kills:
+        known = {sample_seed(key[:-4].hex(), int.from_bytes(key[-4:], "big")) for key in keys["completions"]}
+        later = [json.loads(line) for line in lines[place:]]
+        assert not known & {seed for kind, seed in (line for line in later if line[0] == "completions")}
+        scored = {
+            score_entry(score_key(metric, source, hypothesis, None))
+            for _, source, hypothesis in (line for line in later if line[0] == "scores")
+        }
+        assert not scored & keys["scores"]
+    # The notes are those of what was asked: each wanted answer is in them.
+    asked_seeds = {json.loads(line)[1] for line in lines if json.loads(line)[0] == "completions"}
+    assert asked_seeds == {
+        sample_seed(key[:-4].hex(), int.from_bytes(key[-4:], "big")) for key in wanted["completions"]
+    }
 
 
 def test_a_judge_answers_with_one_of_its_verdicts_and_its_rows_are_accounted_for(built: Checkout):
