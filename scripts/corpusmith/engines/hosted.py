@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Generic
 
+from tqdm import tqdm
+
 from corpusmith.engines.process_guard import end_marked, release, start_guard
 from corpusmith.engines.protocol import OUT_OF_MEMORY, A, EngineDied, OutOfMemory, Q, Worker
 from corpusmith.errors import InputError
@@ -121,6 +123,8 @@ def _serve(make: Callable[[], Worker[Q, A]], connection: Connection) -> None:
     # What is sent to all processes of a job is for the one that asks: it drains, and then ends this one.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    # Its own lock is one between processes, that Python complains of where one that holds it is killed.
+    tqdm.set_lock(threading.RLock())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
