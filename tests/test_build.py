@@ -6,11 +6,16 @@ import gzip
 import json
 import math
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import datasets
@@ -19,6 +24,7 @@ import pytest
 import yaml
 
 from checkout import CONTROL, Checkout, bytes_of, need_control
+from corpusmith.engines.process_guard import marked
 from corpusmith.identity import sample_seed, score_key
 from corpusmith.models import read_receipt
 from corpusmith.scoring import metricx_identity
@@ -37,6 +43,16 @@ AFTER_SELECTION = {
     "measure_toy_quality",
 }  # fmt: skip
 AFTER_FILTER = {"filter_translations", "merge_rejected", "write_split", "release_dataset", "measure_toy_quality"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where Python keeps no bytecode, each job compiles its libraries anew, which is most of a small job's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        if sys.dont_write_bytecode:
+            patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -204,8 +220,9 @@ def test_a_larger_n_asks_for_the_difference_and_a_second_dataset_with_the_same_r
     target = "grown-limit-40/toy-translation/release/manifest.json"
     few = built.config("few", **changes, datasets__toy_translation__final__n=32)
     built.snakemake("--configfile", few, "--rerun-triggers", "mtime", "--", target)
-    # A greedy and a sampled answer of 40 sources; 32 of 4.
-    assert (stats_of(folder)["prefilter/generate"], stats_of(folder)["final/generate"]) == ((80, 0), (4 * 32, 0))
+    # A greedy and a sampled answer of 40 sources; 32 of 4, of which that sampled one is the first.
+    stats = stats_of(folder)
+    assert (stats["prefilter/generate"], stats["final/generate"]) == ((80, 0), (4 * 31, 4))
     before = texts_of(folder / "final" / "completions")
 
     many = built.config("many", **changes, datasets__toy_translation__final__n=128)
@@ -215,6 +232,10 @@ def test_a_larger_n_asks_for_the_difference_and_a_second_dataset_with_the_same_r
     after = texts_of(folder / "final" / "completions")
     assert len(after) == 4 * 128
     assert {key: after[key] for key in before} == before
+    # Equal answers to one source are scored once; the prefilter has scored those of its own, too.
+    asked_before = before | texts_of(folder / "prefilter" / "completions")
+    scored, scored_before = ({(item, text) for (item, _, _), text in texts.items()} for texts in (after, asked_before))
+    assert stats_of(folder)["final/score"] == (len(scored - scored_before), len(scored & scored_before))
 
     # Under another name, in other shards and batches, with another filter.
     config = yaml.safe_load(Path(many).read_text())
@@ -232,8 +253,41 @@ def test_a_larger_n_asks_for_the_difference_and_a_second_dataset_with_the_same_r
     assert texts_of(built.folder / "grown-limit-40" / "twin" / "final" / "completions") == after
 
 
-def test_with_everything_found_no_gpu_is_queued_and_nothing_is_loaded(built: Checkout, tmp_path: Path):
+def test_other_sampling_and_another_prompt_are_paid_for_where_they_are_asked(built: Checkout):
+    shutil.copytree(built.folder / "results" / "models", built.folder / "other" / "models")
+    folder = built.folder / "other-limit-40" / "toy-translation"
+    target = "other-limit-40/toy-translation/final/completions/0000-of-0001.parquet"
+    prompt = (built.folder / "config" / "prompts" / "toy-translate.txt").read_text()
+    (built.folder / "other.txt").write_text(f"{prompt} ")
+    known = set()
+    for name, value in [("temperature", 1.1), ("max_tokens", 119), ("prompt", "other.txt")]:
+        changes = {f"datasets__toy_translation__final__{name}": value, "datasets__toy_translation__final__shards": 1}
+        config = built.config("other", results="other", **changes)
+        built.snakemake("--configfile", config, "--rerun-triggers", "mtime", "--", target)
+        stats = stats_of(folder)
+        assert (stats["prefilter/generate"], stats["prefilter/score"][0]) == ((0, 80), 0)
+        assert stats["final/generate"] == (16 * 8, 0)
+        keys = set(parquet.read_table(built.folder / target)["key"].to_pylist())
+        assert len(keys) == 16
+        assert not keys & known
+        known |= keys
+        shutil.rmtree(folder / "final")
+
+
+def gpus_of_jobs(printed: str) -> dict[tuple[str, str, str], set[str]]:
+    """The GPUs that jobs which ask a model or scorer were started with, by dataset, step and rule."""
+    found = defaultdict(set)
+    for rule, job in re.findall(r"^(?:local)?rule (generate|score_metricx):\n((?: .*\n)+)", printed, re.MULTILINE):
+        dataset, step = re.search(r"wildcards: dataset=([^,]+), step=([^,]+),", job).groups()
+        found[dataset, step, rule].add(re.search(r"resources: .*\bgpu=(\d+)", job)[1])
+    return dict(found)
+
+
+def test_with_everything_found_no_gpu_is_queued_and_nothing_is_loaded(
+    built: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """The same dataset for GPUs, which are not here: what a CPU has answered is known by the same keys."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     checkout = Checkout(tmp_path / "checkout", built.environments)
     for kind in ("transformers", "metricx"):
         shutil.copy(checkout.folder / "envs" / f"{kind}-cpu.yaml", checkout.folder / "envs" / f"{kind}.yaml")
@@ -242,30 +296,42 @@ def test_with_everything_found_no_gpu_is_queued_and_nothing_is_loaded(built: Che
     changes = {"models__toy-base__device": "cuda", "scorers__toy-metricx__device": "cuda"}
     target = f"{DATASET}/release/manifest.json"
 
-    def build(name: str, **more: object) -> subprocess.CompletedProcess[str]:
+    def build(name: str, *targets: str, **more: object) -> subprocess.CompletedProcess[str]:
         config = checkout.config(name, **changes, **more)
         flags = ("--rerun-triggers", "mtime", "--resources", "gpu=4")
-        return checkout.snakemake("--configfile", config, *flags, "--", target, check=False)
+        return checkout.snakemake("--configfile", config, *flags, "--", target, *targets, check=False)
 
     done = build("cuda")
     assert done.returncode == 0, done.stdout[-3000:]
     assert "loading" not in done.stdout
-    jobs = [block for block in done.stdout.split("\n\n") if "rule generate:" in block or "rule score_metricx:" in block]
-    assert len(jobs) == 2 * 3
-    assert all("gpu=0" in job for job in jobs)
+    asking = [(step, rule) for step in ("prefilter", "final") for rule in ("generate", "score_metricx")]
+    assert gpus_of_jobs(done.stdout) == {("toy-translation", *job): {"0"} for job in asking}
     assert {asked for asked, _ in stats_of(checkout.folder / DATASET).values()} == {0}
     assert not list((checkout.folder / DATASET).rglob("*.missing.json"))
     assert bytes_of(checkout.folder / DATASET / "release" / "data") == bytes_of(
         built.folder / DATASET / "release" / "data"
     )
 
-    # One answer more for each source: now a GPU is asked for, and there is none.
-    shutil.rmtree(checkout.folder / DATASET / "final")
-    done = build("cuda-more", datasets__toy_translation__final__n=9)
+    # One answer more for each source, all in one shard: now its job asks for a GPU, and there is none. Another
+    # dataset, of which everything is found, is built all the same.
+    shutil.rmtree(checkout.folder / "results-limit-40")
+    config = yaml.safe_load((checkout.folder / "cuda.yaml").read_text())
+    more = json.loads(json.dumps(config["datasets"]["toy-translation"]))
+    more["final"] |= {"n": 9, "shards": 1}
+    done = build("cuda-more", "results-limit-40/more/release/manifest.json", datasets__more=more)
     assert done.returncode != 0
-    assert "gpu=1" in done.stdout
-    assert "error: --tp 1 asks for 1 GPUs, this job sees 0" in done.stdout
+    found = gpus_of_jobs(done.stdout)
+    assert found.pop(("more", "final", "generate")) == {"1"}
+    assert set.union(*found.values()) == {"0"}
+    assert ("more", "final", "score_metricx") not in found
+    assert "loading" not in done.stdout
+    assert re.findall(r"^Error in rule (\w+):", done.stdout, re.MULTILINE) == ["generate"]
+    log = checkout.folder / "results-limit-40" / "logs" / "generate" / "more" / "final" / "0000-of-0001.log"
+    *_, last = log.read_text().splitlines()
+    assert last.startswith("error: --tp 1 asks for 1 GPUs, this job sees 0; ")
     assert "Traceback" not in done.stdout
+    assert (checkout.folder / target).exists()
+    assert {asked for asked, _ in stats_of(checkout.folder / DATASET).values()} == {0}
 
 
 def committed(store: Path) -> dict[str, set[bytes]]:
@@ -306,7 +372,9 @@ def count(keys: dict[str, set[bytes]]) -> int:
     return sum(map(len, keys.values()))
 
 
-def test_a_build_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_twice(built: Checkout, tmp_path: Path):
+def test_a_build_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_twice(
+    built: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     checkout = Checkout(tmp_path / "checkout", built.environments)
     # Slow enough to be killed in the middle; and what is put to the model and to the scorer is written down there.
     pause = "        import json, os, time\n        time.sleep(0.1)\n"
@@ -348,34 +416,41 @@ def test_a_build_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_t
     wanted = wanted_keys(built.folder / DATASET)
     total = count(wanted)
     kills: list[tuple[dict[str, set[bytes]], int]] = []
+    reached = 0
     for kill in range(1, 21):
         with open(tmp_path / f"build-{kill}.log", "w") as log:
             build = subprocess.Popen(
                 [*map(str, command), "--", target],
                 cwd=checkout.folder, env=environment, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-            while count(committed(store)) < math.ceil(kill * total / 21):
+            # Each attempt gets on by an answer at least.
+            enough = max(math.ceil(kill * total / 21), reached + 1)
+            while count(committed(store)) < enough:
                 assert build.poll() is None, (tmp_path / f"build-{kill}.log").read_text()[-3000:]
                 time.sleep(0.05)
+            # Not always just after a commit.
+            time.sleep(random.Random(kill).uniform(0, 0.1))
+            assert build.poll() is None
             os.killpg(build.pid, signal.SIGKILL)
             build.wait()
+        # The guards of the models' processes are in groups of their own, and end by themselves.
+        patience = time.monotonic() + 20
+        while marked(f"ASKED={asked}"):
+            assert time.monotonic() < patience
+            time.sleep(0.05)
         kills.append((committed(store), len(asked.read_text().splitlines())))
-    environment_before = dict(os.environ)
-    os.environ["ASKED"] = str(asked)
-    try:
-        checkout.snakemake(*flags, "--", target)
-    finally:
-        os.environ.clear()
-        os.environ.update(environment_before)
+        reached = count(kills[-1][0])
+    monkeypatch.setenv("ASKED", str(asked))
+    checkout.snakemake(*flags, "--", target)
 
     assert bytes_of(checkout.folder / DATASET / "release") == bytes_of(built.folder / DATASET / "release")
     assert committed(store) == wanted
     counts = [count(keys) for keys, _ in kills]
-    assert counts == sorted(counts)
+    assert counts == sorted(set(counts))
     assert counts[-1] < total
-    # Every kill found work being done, but for one at the border of two stages, where everything was committed.
+    for (before, _), (after, _) in pairwise(kills):
+        assert all(before[kind] <= after[kind] for kind in before)
     lines = asked.read_text().splitlines()
-    assert len({place for _, place in kills}) > 10
     scorer = read_receipt(checkout.folder / "results" / "models" / "toy-metricx" / "receipt.json")
     metric = metricx_identity(scorer.identity, "float64")
     for keys, place in kills:
