@@ -312,12 +312,12 @@ def test_with_everything_found_no_gpu_is_queued_and_nothing_is_loaded(
         built.folder / DATASET / "release" / "data"
     )
 
-    # One answer more for each source, all in one shard: now its job asks for a GPU, and there is none. Another
-    # dataset, of which everything is found, is built all the same.
+    # More answers for each source than any test has asked for, all in one shard: now its job asks for a GPU, and there
+    # is none. Another dataset, of which everything is found, is built all the same.
     shutil.rmtree(checkout.folder / "results-limit-40")
     config = yaml.safe_load((checkout.folder / "cuda.yaml").read_text())
     more = json.loads(json.dumps(config["datasets"]["toy-translation"]))
-    more["final"] |= {"n": 9, "shards": 1}
+    more["final"] |= {"n": 12, "shards": 1}
     done = build("cuda-more", "results-limit-40/more/release/manifest.json", datasets__more=more)
     assert done.returncode != 0
     found = gpus_of_jobs(done.stdout)
