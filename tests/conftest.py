@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -18,3 +19,8 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("no shared/data beside the checkout")
     return SHARED_DATA
+
+
+def hear_ctrl_c() -> None:
+    """For a process that tests start: Ctrl-C ends it, also where this one runs in the background and is deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import ROOT
+from conftest import ROOT, hear_ctrl_c
 from corpusmith.errors import InputError
 from corpusmith.files import read_json, sha256_of, whole_file, whole_folder, write_json, write_text
 
@@ -105,8 +105,9 @@ def start(tmp_path: Path) -> Iterator[Callable[[str, Path], subprocess.Popen[str
 
     def begin(program: str, path: Path) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", program, str(path)], env=WITH_LIBRARY, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-c", program, str(path)],
+            env=WITH_LIBRARY, stdout=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c,
+        )  # fmt: skip
         started.append(process)
         assert process.stdout is not None
         assert process.stdout.readline() == "in the middle\n"

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import ROOT
+from conftest import ROOT, hear_ctrl_c
 from corpusmith import program
 from corpusmith.devices import check_devices
 from corpusmith.errors import InputError
@@ -211,8 +211,9 @@ def test_a_stopped_program_does_not_end_well(number: signal.Signals) -> None:
     code = "from corpusmith.program import *\nimport time\ndef main():\n  print('here', flush=True)\n  time.sleep(60)\n"
     command = [sys.executable, "-c", f"{code}run(main)"]
     environment = {**ENVIRONMENT, "PYTHONPATH": str(SCRIPTS)}
+    # What a shell starts in the background is born deaf to Ctrl-C.
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=hear_ctrl_c
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"

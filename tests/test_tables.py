@@ -144,7 +144,7 @@ def test_other_libraries_read_types_meanings_and_which_columns_are_required(tmp_
     schema = pq.read_schema(tmp_path / "a.parquet")
     assert schema.names == ["item_id", "request", "sample", "score", "truncated", "error", "key"]
     assert schema.field("sample").type == pa.int32()
-    assert [field.name for field in schema if field.nullable] == ["score"]
+    assert [field.name for field in schema if field.nullable] == ["score", "error"]
     assert schema.field("truncated").metadata[b"meaning"] == b"whether the scorer saw only the beginning"
     assert pq.read_table(tmp_path / "a.parquet").column("sample").to_pylist() == [0, 1, 2]
 
