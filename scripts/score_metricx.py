@@ -23,10 +23,11 @@ from corpusmith.generation import tally_items
 from corpusmith.gpu_claims import claimed_gpus
 from corpusmith.look_up import forgetting
 from corpusmith.models import folder_of, read_receipt
-from corpusmith.pairs import PairQuestion, PairScore, ScoringWorker, no_score
+from corpusmith.pairs import PairQuestion, PairScore, no_score
 from corpusmith.program import argument_parser, log, run
 from corpusmith.run_stats import run_stats_path, write_run_stats
 from corpusmith.scoring import WINDOW, metricx_identity, score_completions
+from corpusmith.scoring_worker import ScoringWorker
 from corpusmith.tables import SCORES, row_count, write_table
 
 

@@ -380,7 +380,7 @@ def test_a_build_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_t
     pause = "        import json, os, time\n        time.sleep(0.1)\n"
     note = "        with open(os.environ['ASKED'], 'a') as asked:\n            "
     answer = "    def _answer(self, questions: Sequence[Question]) -> list[Answer]:\n"
-    run = "    def _run(self, encoded: Sequence[Sequence[int]]) -> torch.Tensor:\n"
+    run = "    def _finish(self, batch: list[int], logits: torch.Tensor) -> tuple[list[int], torch.Tensor]:\n"
     submit = "    def submit(self, question: PairQuestion) -> None:\n"
     patches = {
         "engines/transformers_engine.py": (
@@ -388,7 +388,7 @@ def test_a_build_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_t
             f"{pause}{note}asked.writelines(json.dumps(['completions', one.seed]) + '\\n' for one in questions)\n",
         ),
         "metricx.py": (run, pause),
-        "pairs.py": (
+        "scoring_worker.py": (
             submit,
             f"        import json, os\n        pair = question.pair\n{note}"
             "asked.write(json.dumps(['scores', pair.source, pair.hypothesis]) + '\\n')\n",

@@ -27,9 +27,9 @@ from corpusmith.generation import answer_requests
 from corpusmith.identity import item_id
 from corpusmith.metricx import MetricX
 from corpusmith.models import describe_folder, read_receipt, write_receipt
-from corpusmith.pairs import ScoringWorker
 from corpusmith.requests import request
 from corpusmith.scoring import WINDOW, metricx_identity, score_completions
+from corpusmith.scoring_worker import ScoringWorker
 from corpusmith.store import COMPLETION, SCORE, Kind, Store, completion_entry, score_entry
 from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, read_rows, write_table
 from toy_models import causal_model, letter_tokenizer, mt5_model, mt5_tokenizer, save_causal, save_mt5

@@ -19,7 +19,8 @@ from sentencepiece import SentencePieceProcessor
 from transformers import AutoTokenizer, MT5ForConditionalGeneration
 
 from corpusmith.errors import InputError
-from corpusmith.metricx import MetricX, as_input, pack, read_score_row
+from corpusmith.metricx import MetricX, pack, read_score_row
+from corpusmith.metricx_form import as_input
 from corpusmith.pairs import Pair
 from corpusmith.toy.quality_estimator import build_tokenizer
 from toy_models import SCORE_ENTRY, VOCABULARY, WORDS, mt5_model, mt5_tokenizer, save_mt5

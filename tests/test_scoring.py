@@ -22,9 +22,10 @@ from corpusmith.generation import GenerationStats
 from corpusmith.identity import item_id
 from corpusmith.metricx import MetricX
 from corpusmith.models import describe_folder, read_receipt, write_receipt
-from corpusmith.pairs import Pair, ScoringWorker
+from corpusmith.pairs import Pair
 from corpusmith.requests import request
 from corpusmith.scoring import WINDOW, score_completions
+from corpusmith.scoring_worker import ScoringWorker
 from corpusmith.store import Store
 from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, read_rows, write_table
 from toy_models import mt5_model, mt5_tokenizer, save_mt5
@@ -35,6 +36,9 @@ class LengthScorer:
 
     def __init__(self) -> None:
         self.asked: list[Pair] = []
+
+    def prepare(self, pairs: Sequence[Pair]) -> Sequence[Pair]:
+        return pairs
 
     def score_batches(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[int, float, bool]]]:
         self.asked += pairs

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from checkout import bytes_of
-from corpusmith.metricx import SCORE_TOKEN
+from corpusmith.metricx_form import SCORE_TOKEN
 from corpusmith.toy import language_model, quality_estimator, tasks, translation
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,21 @@ from transformers import AutoConfig, AutoTokenizer, MT5Model
 
 from corpusmith.errors import InputError
 from corpusmith.files import read_json
+from corpusmith.metricx_form import HIGHEST, LOWEST, MAX_LENGTH, SCORE_TOKEN, as_input
+from corpusmith.mt5 import FirstStep
 from corpusmith.pairs import Pair
 from corpusmith.pretrained import load_model, load_part
 from corpusmith.program import log
 
-# The extra token <extra_id_10> of mT5: what the authors trained to hold the score.
-SCORE_TOKEN = 250_089
-LOWEST, HIGHEST = 0.0, 25.0
-# The published length limit, the end token counted, which is dropped afterwards.
-MAX_LENGTH = 1536
 _HEAD = "lm_head.weight"
 
 
-def as_input(pair: Pair) -> str:
-    """The text that the model reads."""
-    text = f"source: {pair.source} candidate: {pair.hypothesis}"
-    return text if pair.reference is None else f"{text} reference: {pair.reference}"
+@dataclass(frozen=True)
+class Encoded:
+    """Pairs as token ids, and whether each was truncated."""
+
+    tokens: list[list[int]]
+    truncated: list[bool]
 
 
 class MetricX:
@@ -65,17 +65,20 @@ class MetricX:
         if head.shape != (config.d_model,):
             raise InputError(f"{folder}: the head is {head.shape[0]} wide, config.json says {config.d_model}")
         self._tokenizer = _load_tokenizer(tokenizer)
-        self._model = load_model(MT5Model, folder, dtype, attn_implementation="eager")
+        model = load_model(MT5Model, folder, dtype)
         if self._tokenizer.eos_token_id is None or self._tokenizer.pad_token_id is None:
             raise InputError(f"{tokenizer}: MetricX's tokenizer has an end and a padding token, this one has not")
         # Sentinels, which no text contains, may lie beyond the table.
         used = [number for token, number in self._tokenizer.get_vocab().items() if not token.startswith("<extra_id_")]
-        if max(used) >= self._model.config.vocab_size:
+        if max(used) >= model.config.vocab_size:
             raise InputError(
                 f"{tokenizer}: a tokenizer of {max(used) + 1} tokens does not belong to {folder} with"
-                f" {self._model.config.vocab_size}; MetricX-24 uses that of google/mt5-xl"
+                f" {model.config.vocab_size}; MetricX-24 uses that of google/mt5-xl"
             )
-        self._model.to(self._device).eval()
+        try:
+            self._model = FirstStep(model.to(self._device).eval())
+        except ValueError as error:
+            raise InputError(f"{folder}: {error}: this is no MetricX-24 checkpoint") from error
         self._head = head.to(self._device, self._dtype)
 
     def score(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
@@ -85,45 +88,41 @@ class MetricX:
 
     def logits(self, pairs: Sequence[Pair]) -> tuple[torch.Tensor, list[bool]]:
         """The raw logits (pairs,) in float64 and whether each pair was truncated."""
-        results, truncated = torch.empty(len(pairs), dtype=torch.float64), [False] * len(pairs)
-        for batch, logits, cut in self._batches(pairs):
+        results, encoded = torch.empty(len(pairs), dtype=torch.float64), self.prepare(pairs)
+        for batch, logits in self._batches(encoded):
             results[batch] = logits
-            for place, is_cut in zip(batch, cut, strict=True):
-                truncated[place] = is_cut
-        return results, truncated
+        return results, encoded.truncated
 
-    def score_batches(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[int, float, bool]]]:
+    def prepare(self, pairs: Sequence[Pair]) -> Encoded:
+        """The pairs as `score_batches` wants them: a CPU can do that while a GPU scores others."""
+        return Encoded(*self._encode(pairs))
+
+    def score_batches(self, encoded: Encoded) -> Iterator[list[tuple[int, float, bool]]]:
         """The same as `score` as it comes, batch by batch: place, score, whether the pair was truncated."""
-        for batch, logits, truncated in self._batches(pairs):
-            yield list(zip(batch, logits.clamp(LOWEST, HIGHEST).tolist(), truncated, strict=True))
+        for batch, logits in self._batches(encoded):
+            scores = logits.clamp(LOWEST, HIGHEST).tolist()
+            yield [(place, score, encoded.truncated[place]) for place, score in zip(batch, scores, strict=True)]
 
-    def _batches(self, pairs: Sequence[Pair]) -> Iterator[tuple[list[int], torch.Tensor, list[bool]]]:
-        """Places, logits in float64 and whether truncated, of pairs of like length, the longest first."""
-        encoded, truncated = self._encode(pairs)
-        for batch in pack([len(tokens) for tokens in encoded], self._tokens_per_batch):
-            logits = self._run([encoded[place] for place in batch])
-            if not logits.isfinite().all():
-                raise InputError(
-                    f"the scorer's numbers overflow in {self._dtype}; give it another dtype,"
-                    " such as bfloat16 or float32"
-                )
-            yield batch, logits, [truncated[place] for place in batch]
+    def _batches(self, encoded: Encoded) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Places and logits in float64 of pairs of like length, the longest first."""
+        started: tuple[list[int], torch.Tensor] | None = None
+        for batch in pack([len(tokens) for tokens in encoded.tokens], self._tokens_per_batch):
+            with torch.inference_mode():
+                logits = (self._model([encoded.tokens[place] for place in batch]) @ self._head).double()
+            # A GPU computes this one while the one before it is handed on.
+            if started is not None:
+                yield self._finish(*started)
+            started = batch, logits
+        if started is not None:
+            yield self._finish(*started)
 
-    @torch.inference_mode()
-    def _run(self, encoded: Sequence[Sequence[int]]) -> torch.Tensor:
-        tokens = torch.full((len(encoded), max(map(len, encoded))), self._tokenizer.pad_token_id)
-        # Without the mask a padded batch is silently wrong.
-        mask = torch.zeros_like(tokens)
-        for row, of_row in enumerate(encoded):
-            tokens[row, : len(of_row)] = torch.tensor(of_row)
-            mask[row, : len(of_row)] = 1
-        output = self._model(
-            input_ids=tokens.to(self._device),
-            attention_mask=mask.to(self._device),
-            decoder_input_ids=torch.zeros(len(encoded), 1, dtype=torch.long, device=self._device),
-            use_cache=False,
-        )
-        return (output.last_hidden_state[:, 0] @ self._head).double().cpu()
+    def _finish(self, batch: list[int], logits: torch.Tensor) -> tuple[list[int], torch.Tensor]:
+        found = logits.cpu()
+        if not found.isfinite().all():
+            raise InputError(
+                f"the scorer's numbers overflow in {self._dtype}; give it another dtype, such as bfloat16 or float32"
+            )
+        return batch, found
 
     def _encode(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[bool]]:
         """Token ids without the end token, cut at the length limit as published."""

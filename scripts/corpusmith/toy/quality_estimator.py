@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from torch.nn import functional
 from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedTokenizerFast
 
-from corpusmith.metricx import SCORE_TOKEN
+from corpusmith.metricx_form import SCORE_TOKEN
 from corpusmith.numerals import DIGITS
 from corpusmith.program import log, track
 from corpusmith.toy import translation

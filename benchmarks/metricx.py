@@ -1,0 +1,156 @@
+"""Pairs per second of our MetricX-24 scorer against a loop of one pair at a time, as the published code runs.
+
+Both score the same pairs with the same weights, in turns. The loop is stock transformers: tokenise, cut, drop the end
+token, run the whole model, take one logit of 250,112. Weights are random, of the shape of an mT5 of the size asked for;
+texts are random words, in lengths that vary as those of sentences do. Needs torch and transformers 5 alone, so that it
+can be tried on any GPU machine. Prints a table with the medians of the rounds, the largest difference of two scores,
+and last of all the ratio of the rates.
+
+    python benchmarks/metricx.py --size small --pairs 300 --dtype float32
+    python benchmarks/metricx.py --size large --pairs 8000 --loop-pairs 200 --device cuda --dtype bfloat16
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedTokenizerFast
+
+from corpusmith.metricx import MetricX
+from corpusmith.metricx_form import MAX_LENGTH, SCORE_TOKEN, as_input
+from corpusmith.pairs import Pair
+from corpusmith.program import argument_parser, run
+
+# The shapes of mT5: width, feed-forward, layers, heads. MetricX-24 is there as large, xl and xxl.
+SIZES = {
+    "small": (512, 1024, 8, 6),
+    "base": (768, 2048, 12, 12),
+    "large": (1024, 2816, 24, 16),
+    "xl": (2048, 5120, 24, 32),
+    "xxl": (4096, 10240, 24, 64),
+}
+HEAD_WIDTH, VOCABULARY = 64, 250_112
+WORDS = 5000
+
+
+def make_checkpoint(folder: Path, size: str) -> MT5ForConditionalGeneration:
+    """An untrained mT5 with a head of its own, whose scores spread, in float32; written to the folder, too."""
+    width, feed_forward, layers, heads = SIZES[size]
+    config = MT5Config(
+        vocab_size=VOCABULARY,
+        d_model=width,
+        d_kv=HEAD_WIDTH,
+        d_ff=feed_forward,
+        num_layers=layers,
+        num_heads=heads,
+        dropout_rate=0.0,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    model = MT5ForConditionalGeneration(config).eval()
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, width) * 3 / width**0.5)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if "embed_tokens" not in name}
+    save_file(
+        {name: tensor.detach().contiguous().clone() for name, tensor in weights.items()}, folder / "model.safetensors"
+    )
+    config.save_pretrained(folder)
+    return model
+
+
+def make_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """A token for each word, and an end token behind the text as mT5's has."""
+    vocabulary = {token: place for place, token in enumerate(["<pad>", "</s>", "<unk>", *map(str, range(WORDS))])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    fast.save_pretrained(folder)
+    return fast
+
+
+def make_pairs(count: int, mean_tokens: int) -> list[Pair]:
+    """Random words; lengths are drawn from a log-normal distribution, whose mean is as given."""
+    chooser = random.Random(0)
+    spread = 0.7
+
+    def text() -> str:
+        words = chooser.lognormvariate(0, spread) * mean_tokens / 2 / 2.718281828 ** (spread**2 / 2)
+        return " ".join(str(chooser.randrange(WORDS)) for _ in range(max(1, round(words))))
+
+    return [Pair(text(), text()) for _ in range(count)]
+
+
+class Loop:
+    """One pair at a time, on stock transformers."""
+
+    def __init__(self, model: MT5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, device: str) -> None:
+        self._model, self._tokenizer, self._device = model, tokenizer, device
+
+    @torch.inference_mode()
+    def score(self, pairs: list[Pair]) -> list[float]:
+        """The scores of the pairs."""
+        scores = []
+        for pair in pairs:
+            tokens = self._tokenizer(as_input(pair), truncation=True, max_length=MAX_LENGTH)["input_ids"][:-1]
+            output = self._model(
+                input_ids=torch.tensor([tokens], device=self._device),
+                decoder_input_ids=torch.zeros(1, 1, dtype=torch.long, device=self._device),
+            )
+            scores.append(output.logits[0, 0, SCORE_TOKEN].clamp(0, 25).item())
+        return scores
+
+
+def main() -> None:
+    """Measures both, in turns."""
+    parser = argument_parser(__doc__)
+    parser.add_argument("--size", choices=SIZES, default="small", help="shape of the model (default small)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where it runs (default cpu)")
+    parser.add_argument("--dtype", default="float32", help="number format (default float32)")
+    parser.add_argument("--pairs", type=int, default=300, help="how many pairs ours scores (default 300)")
+    parser.add_argument("--loop-pairs", type=int, help="how many of them the loop scores (default: all)")
+    parser.add_argument("--mean-tokens", type=int, default=87, help="mean length of a pair (default 87)")
+    parser.add_argument("--tokens-per-batch", type=int, default=4096, help="most tokens in a batch (default 4096)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads on a CPU (default all)")
+    parser.add_argument("--rounds", type=int, default=3, help="how often to measure each (default 3)")
+    flags = parser.parse_args()
+    torch.set_num_threads(flags.threads)
+    pairs = make_pairs(flags.pairs, flags.mean_tokens)
+    few = pairs[: flags.loop_pairs]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model, tokenizer = make_checkpoint(folder, flags.size), make_tokenizer(folder)
+        number_format = getattr(torch, flags.dtype)
+        loop = Loop(model.to(flags.device, number_format), tokenizer, flags.device)
+        ours = MetricX(folder, folder, device=flags.device, dtype=flags.dtype, tokens_per_batch=flags.tokens_per_batch)
+        rates: dict[str, list[float]] = {"corpusmith": [], "one at a time": []}
+        for number in range(flags.rounds + 1):
+            begin = time.perf_counter()
+            scores = [score for score, _ in ours.score(pairs)]
+            middle = time.perf_counter()
+            singly = loop.score(few)
+            end = time.perf_counter()
+            # A first round only warms up.
+            if number > 0:
+                rates["corpusmith"].append(len(pairs) / (middle - begin))
+                rates["one at a time"].append(len(few) / (end - middle))
+    difference = max(abs(one - other) for one, other in zip(scores, singly, strict=False))
+    print(f"{'':<16}{'pairs/s':>10}")
+    found = {way: statistics.median(values) for way, values in rates.items()}
+    for way, rate in found.items():
+        print(f"{way:<16}{rate:>10,.1f}")
+    print(f"largest difference of two scores {difference:.2g}, of scores from {min(singly):.2f} to {max(singly):.2f}")
+    print(f"ratio {found['corpusmith'] / found['one at a time']:.2f}")
+
+
+if __name__ == "__main__":
+    run(main)
