@@ -114,7 +114,6 @@ def test_scores_are_the_official_ones(model: tuple[MT5ForConditionalGeneration, 
     assert 5 < sum(truncated) < len(asked) / 4
     # Unclamped, and spread: equal scores would prove nothing.
     assert expected.std() > 1
-    assert expected.min() < 0 < expected.max()
     assert (found - expected).abs().max() < 1e-3
 
 
