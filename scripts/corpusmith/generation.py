@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from corpusmith.accounting import Account
-from corpusmith.asking import Keeper, ask, store_or_none
+from corpusmith.asking import Keeper, ask, label_of, store_or_none
 from corpusmith.engines.protocol import Answer, Engine, Question, Renderer, Sampling, failure
 from corpusmith.errors import InputError
 from corpusmith.identity import ITEM_ID_BYTES, completion_key, sample_seed
-from corpusmith.program import Progress, log
+from corpusmith.program import Progress
 from corpusmith.stopping import Stopping
 from corpusmith.store import COMPLETION, Store, completion_entry
 from corpusmith.tables import COMPLETIONS, REQUESTS, open_table, read_rows
@@ -27,7 +27,6 @@ from corpusmith.tables import COMPLETIONS, REQUESTS, open_table, read_rows
 # What is looked up in the store together: as many samples, but no more requests, whose prompts take time to render,
 # while the engine waits.
 _SAMPLES_LOOKED_UP, _REQUESTS_LOOKED_UP = 16_384, 2048
-_FAILURES_TOLD = 5
 
 
 @dataclass
@@ -118,13 +117,7 @@ def _ask_missing(
     stats: GenerationStats,
 ) -> dict[bytes, Answer]:
     """Asks what the store does not know; returns what failed. keys: gets the key of each row, for later."""
-    failures: dict[bytes, Answer] = {}
     in_flight: dict[int, tuple[bytes, str]] = {}
-
-    def fail(entry: bytes, answer: Answer, label: str) -> None:
-        if len(failures) < _FAILURES_TOLD:
-            log.warning("no answer: %s: %s", label, answer.error)
-        failures[entry] = answer
 
     def questions() -> Iterator[Question]:
         handle = 0
@@ -133,14 +126,14 @@ def _ask_missing(
             missing = keeper.missing(_entries(some))
             for wanted, sample in ((one, sample) for one in some for sample in one.samples()):
                 entry, question = completion_entry(wanted.key, sample), wanted.question
-                if entry not in missing or entry in failures:
-                    stats.from_store += entry not in failures
+                if entry not in missing:
+                    stats.from_store += entry not in keeper.failures
                     progress.advance()
                     continue
                 missing.remove(entry)
-                label = f"item {wanted.request['item_id']}, request {wanted.request['request']}, sample {sample}"
+                label = label_of(wanted.request, sample)
                 if question.prompt.error is not None:
-                    fail(entry, failure(question, question.prompt.error), label)
+                    keeper.fail(entry, failure(question, question.prompt.error), label)
                     progress.advance()
                     continue
                 keeper.asked(entry)
@@ -157,17 +150,15 @@ def _ask_missing(
         if answer.error is None:
             keeper.keep(entry, {name: getattr(answer, name) for name in COMPLETION.columns})
         else:
-            # No failure is kept: the next build asks again.
-            keeper.drop(entry)
-            fail(entry, answer, label)
+            keeper.fail(entry, answer, label)
         progress.advance()
 
     with (
         Progress("generating", count_samples(requests), "samples") as progress,
-        Keeper(store, COMPLETION, model) as keeper,
+        Keeper[Answer](store, COMPLETION, model) as keeper,
     ):
         ask(engine, questions(), take, stopping)
-    return failures
+    return keeper.failures
 
 
 def _portions(wanted: Iterator[Wanted]) -> Iterator[list[Wanted]]:
@@ -215,7 +206,7 @@ def _write(
     answers = store.in_order(COMPLETION, model, (completion_entry(key, sample) for _, key, sample in again))
     with open_table(completions, COMPLETIONS) as writer:
         for (row, key, sample), known in zip(places, answers, strict=True):
-            place = f"item {row['item_id']}, request {row['request']}, sample {sample}"
+            place = label_of(row, sample)
             answer = failures.get(completion_entry(key, sample)) if known is None else Answer(0, **known)
             if answer is None:
                 raise InputError(f"{store.folder}: the answer to {place} is gone; was it pruned just now? Start again")

@@ -24,6 +24,7 @@ from typing import Any
 from corpusmith.errors import InputError
 from corpusmith.files import sha256_of
 from corpusmith.models import check_complete, choose_files, count_parameters, hub_identity
+from corpusmith.plain_text import size_text
 from corpusmith.program import log
 
 _SECONDS_TO_ANSWER = 30.0
@@ -48,7 +49,7 @@ def fetch_model(name: str, repo: str, revision: str, *, tokenizer_only: bool = F
     chosen = choose_files(siblings, tokenizer_only=tokenizer_only)
     check_complete(chosen, f"{what}: {repo} at {commit}", tokenizer_only=tokenizer_only)
     sizes = {path: siblings[path].size or 0 for path in chosen}
-    log.info("%s: %d files, %s, of %s at %s", what, len(chosen), _bytes(sum(sizes.values())), repo, commit)
+    log.info("%s: %d files, %s, of %s at %s", what, len(chosen), size_text(sum(sizes.values())), repo, commit)
     with hub_errors(what, repo, revision):
         _check_space(what, repo, "model", commit, sizes)
         folder = Path(
@@ -87,7 +88,7 @@ def fetch_source(repo: str, revision: str, patterns: Sequence[str]) -> dict[str,
         commit = str(HfApi().dataset_info(repo, revision=revision, expand=["sha"], timeout=_SECONDS_TO_ANSWER).sha)
         found = _matching(repo, commit, patterns)
     sizes = {path: entry.size for path, entry in found.items()}
-    log.info("%s: %d files, %s, of %s at %s", what, len(sizes), _bytes(sum(sizes.values())), repo, commit)
+    log.info("%s: %d files, %s, of %s at %s", what, len(sizes), size_text(sum(sizes.values())), repo, commit)
     files = []
     with hub_errors(what, repo, revision):
         lacking = _check_space(what, repo, "dataset", commit, sizes)
@@ -97,7 +98,7 @@ def fetch_source(repo: str, revision: str, patterns: Sequence[str]) -> dict[str,
             files.append(_described(Path(local), path, found[path].lfs) | {"local": local})
             done += size if path in lacking else 0
             state = _pace(done, total, time.monotonic() - start) if path in lacking else "was there"
-            log.info("%s: %d of %d, %s, %s, %s", what, number, len(sizes), path, _bytes(size), state)
+            log.info("%s: %d of %d, %s, %s, %s", what, number, len(sizes), path, size_text(size), state)
     return {"repo": repo, "revision": revision, "commit": commit, "files": files}
 
 
@@ -161,8 +162,8 @@ def _check_space(what: str, repo: str, kind: str, commit: str, sizes: dict[str, 
     needed = sum(plan.file_size or 0 for plan in plans if plan.will_download)
     if needed > free:
         raise InputError(
-            f"{what}: {_bytes(needed)} of {repo} are to be fetched, but the disk of {HF_HUB_CACHE} has {_bytes(free)}"
-            " free; free some space, or set HF_HOME to a larger disk"
+            f"{what}: {size_text(needed)} of {repo} are to be fetched, but the disk of {HF_HUB_CACHE} has"
+            f" {size_text(free)} free; free some space, or set HF_HOME to a larger disk"
         )
     return lacking
 
@@ -240,17 +241,9 @@ def _pace(done: float, total: float, seconds: float) -> str:
     """Rate and time left; no time before there is something to judge it by."""
     rate = done / max(seconds, 1e-3)
     if seconds < _SECONDS_BETWEEN_LINES or not rate:
-        return f"{_bytes(rate)}/s"
+        return f"{size_text(rate)}/s"
     left = max(0.0, total - done) / rate
-    return f"{_bytes(rate)}/s, {left // 60:.0f} min {left % 60:02.0f} s left"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
+    return f"{size_text(rate)}/s, {left // 60:.0f} min {left % 60:02.0f} s left"
 
 
 def _bar_class() -> type | None:
@@ -274,7 +267,7 @@ def _bar_class() -> type | None:
             if wanted and self.total and now - self._last_line >= _SECONDS_BETWEEN_LINES:
                 self._last_line = now
                 pace = _pace(self.n - self.initial, self.total - self.initial, self.format_dict["elapsed"])
-                log.info("fetching: %s of %s, %s", _bytes(self.n), _bytes(self.total), pace)
+                log.info("fetching: %s of %s, %s", size_text(self.n), size_text(self.total), pace)
             return True
 
         def close(self) -> None:

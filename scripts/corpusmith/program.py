@@ -34,11 +34,7 @@ def run(main: Callable[[], None]) -> None:
     SIGTERM ends it as an exception does, so that nothing partial stays behind; Ctrl-C without a traceback. One that
     had to stop before its work was done says so, and how to go on.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    for noisy in ("httpx", "httpx2", "httpcore", "urllib3", "filelock", "transformers", "datasets"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    # Its warnings, such as tensors of a checkpoint that are left out on purpose, would bury ours.
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    set_up_log()
     signal.signal(signal.SIGTERM, _end)
     try:
         main()
@@ -57,6 +53,15 @@ def run(main: Callable[[], None]) -> None:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = "; free some space and build again: what is finished stays" if full else ""
         sys.exit(f"error: {place}{what}{hint}")
+
+
+def set_up_log() -> None:
+    """Lines with the time go to stderr, and what libraries say too often stays unsaid."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    for noisy in ("httpx", "httpx2", "httpcore", "urllib3", "filelock", "transformers", "datasets"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Its warnings, such as tensors of a checkpoint that are left out on purpose, would bury ours.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 def _end(number: int, frame: FrameType | None) -> None:

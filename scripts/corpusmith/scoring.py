@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from corpusmith.accounting import Account
-from corpusmith.asking import Keeper, ask, store_or_none
+from corpusmith.asking import Keeper, ask, label_of, store_or_none
 from corpusmith.engines.protocol import Worker
 from corpusmith.errors import InputError
 from corpusmith.generation import GenerationStats, tally_items
 from corpusmith.identity import score_key
 from corpusmith.pairs import Pair, PairQuestion, PairScore
-from corpusmith.program import Progress, log
+from corpusmith.program import Progress
 from corpusmith.stopping import Stopping
 from corpusmith.store import SCORE, Store, score_entry
 from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, open_table, read_rows, row_count
@@ -26,7 +26,6 @@ from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, open_table, read_ro
 # Rows that are looked up in the store together.
 WINDOW = 8192
 _DIGITS = 6
-_FAILURES_TOLD = 5
 
 
 def metricx_identity(checkpoint: str, dtype: str) -> str:
@@ -78,9 +77,8 @@ def _score_missing(
     store: Store,
     stopping: Stopping,
     stats: GenerationStats,
-) -> dict[bytes, str]:
-    """Scores what the store does not know; returns what failed, and why."""
-    failures: dict[bytes, str] = {}
+) -> dict[bytes, PairScore]:
+    """Scores what the store does not know; returns what failed."""
     in_flight: dict[int, tuple[bytes, str]] = {}
 
     def questions() -> Iterator[PairQuestion]:
@@ -88,7 +86,7 @@ def _score_missing(
         rows = _with_sources(requests, completions)
         while some := list(islice(rows, WINDOW)):
             pairs = {_entry(metric, row): row for row in some if row["error"] is None}
-            missing = keeper.missing(pairs) - failures.keys()
+            missing = keeper.missing(pairs)
             stats.from_store += len(pairs) - len(missing)
             stats.asked += len(missing)
             progress.advance(len(some) - len(missing))
@@ -96,7 +94,7 @@ def _score_missing(
                 row = pairs[entry]
                 keeper.asked(entry)
                 handle += 1
-                label = f"item {row['item_id']}, request {row['request']}, sample {row['sample']}"
+                label = label_of(row, row["sample"])
                 in_flight[handle] = entry, label
                 yield PairQuestion(handle, _pair(row), label)
 
@@ -105,18 +103,15 @@ def _score_missing(
         if answer.error is None:
             keeper.keep(entry, {"score": round(answer.score, _DIGITS), "truncated": answer.truncated})
         else:
-            keeper.drop(entry)
-            if len(failures) < _FAILURES_TOLD:
-                log.warning("no score: %s: %s", label, answer.error)
-            failures[entry] = answer.error
+            keeper.fail(entry, answer, label)
         progress.advance()
 
     with (
         Progress("scoring", row_count(completions), "answers") as progress,
-        Keeper(store, SCORE, metric) as keeper,
+        Keeper[PairScore](store, SCORE, metric) as keeper,
     ):
         ask(worker, questions(), take, stopping)
-    return failures
+    return keeper.failures
 
 
 def _write(
@@ -125,7 +120,7 @@ def _write(
     scores: str | Path,
     metric: str,
     store: Store,
-    failures: dict[bytes, str],
+    failures: dict[bytes, PairScore],
     max_failed: float,
     stats: GenerationStats,
 ) -> None:
@@ -136,9 +131,10 @@ def _write(
     known = store.in_order(SCORE, metric, (_entry(metric, row) for row in again))
     with open_table(scores, SCORES) as writer:
         for row, score in zip(places, known, strict=True):
-            place = f"item {row['item_id']}, request {row['request']}, sample {row['sample']}"
+            place = label_of(row, row["sample"])
             answered = row["error"] is None
-            error = failures.get(_entry(metric, row)) if answered and score is None else None
+            failed = failures.get(_entry(metric, row)) if answered and score is None else None
+            error = failed.error if failed is not None else None
             if error is not None:
                 stats.failed += 1
                 last_failure = f"{place}: {error}"

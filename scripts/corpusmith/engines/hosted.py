@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import multiprocessing
 import os
 import queue
 import secrets
 import signal
-import sys
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Generic
 
 from tqdm import tqdm
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from corpusmith.engines.process_guard import end_marked, release, start_guard
 from corpusmith.engines.protocol import OUT_OF_MEMORY, A, EngineDied, OutOfMemory, Q, Worker
 from corpusmith.errors import InputError
+from corpusmith.program import set_up_log
 
 _MARK = "CORPUSMITH_HOSTED"
 _SECONDS_TO_CLOSE = 5.0
@@ -43,7 +43,7 @@ class HostedWorker(Generic[Q, A]):
         self._in_flight = 0
         self._folder = tempfile.TemporaryDirectory(prefix="corpusmith-hosted-", ignore_cleanup_errors=True)
         self._mark = f"{_MARK}={secrets.token_hex(8)}"
-        self._guard = start_guard(self._mark, self._folder.name)  # type: ignore[arg-type]
+        self._guard = start_guard(self._mark, Path(self._folder.name))
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(make, theirs), name="corpusmith worker", daemon=True)
@@ -125,7 +125,7 @@ def _serve(make: Callable[[], Worker[Q, A]], connection: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)
     # Its own lock is one between processes, that Python complains of where one that holds it is killed.
     tqdm.set_lock(threading.RLock())
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    set_up_log()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
             worker = make()
