@@ -22,7 +22,7 @@ from corpusmith.generation import GenerationStats
 from corpusmith.identity import item_id
 from corpusmith.metricx import MetricX
 from corpusmith.models import describe_folder, read_receipt, write_receipt
-from corpusmith.pairs import Pair
+from corpusmith.pairs import Pair, Scored
 from corpusmith.requests import request
 from corpusmith.scoring import WINDOW, score_completions
 from corpusmith.scoring_worker import ScoringWorker
@@ -40,10 +40,10 @@ class LengthScorer:
     def prepare(self, pairs: Sequence[Pair]) -> Sequence[Pair]:
         return pairs
 
-    def score_batches(self, pairs: Sequence[Pair]) -> Iterator[list[tuple[int, float, bool]]]:
+    def score_batches(self, pairs: Sequence[Pair]) -> Iterator[list[Scored]]:
         self.asked += pairs
         scores = [
-            (
+            Scored(
                 place,
                 len(pair.hypothesis) / (3 * len(pair.source)) + 10 * len(pair.reference or ""),
                 len(pair.source) > 20,

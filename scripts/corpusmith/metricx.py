@@ -21,7 +21,7 @@ from corpusmith.errors import InputError
 from corpusmith.files import read_json
 from corpusmith.metricx_form import HIGHEST, LOWEST, MAX_LENGTH, SCORE_TOKEN, as_input
 from corpusmith.mt5 import FirstStep
-from corpusmith.pairs import Pair
+from corpusmith.pairs import Pair, Scored
 from corpusmith.pretrained import load_model, load_part
 from corpusmith.program import log
 
@@ -97,11 +97,11 @@ class MetricX:
         """The pairs as `score_batches` wants them: a CPU can do that while a GPU scores others."""
         return Encoded(*self._encode(pairs))
 
-    def score_batches(self, encoded: Encoded) -> Iterator[list[tuple[int, float, bool]]]:
-        """The same as `score` as it comes, batch by batch: place, score, whether the pair was truncated."""
+    def score_batches(self, encoded: Encoded) -> Iterator[list[Scored]]:
+        """The same as `score` as it comes, batch by batch."""
         for batch, logits in self._batches(encoded):
             scores = logits.clamp(LOWEST, HIGHEST).tolist()
-            yield [(place, score, encoded.truncated[place]) for place, score in zip(batch, scores, strict=True)]
+            yield [Scored(place, score, encoded.truncated[place]) for place, score in zip(batch, scores, strict=True)]
 
     def _batches(self, encoded: Encoded) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Places and logits in float64 of pairs of like length, the longest first."""

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What is scored. reference: a right translation, where one is known."""
+    """What is scored.
+
+    source: what the answer is held against: a text to translate, or, for scorers that judge conversations, the
+    conversation so far as JSON (see `corpusmith.scoring`). reference: a right answer, where one is known.
+    """
 
     source: str
     hypothesis: str
@@ -29,6 +34,15 @@ class PairScore:
     """A score. truncated: whether the scorer saw only the beginning; error: why there is no score."""
 
     handle: int
+    score: float
+    truncated: bool
+    error: str | None = None
+
+
+class Scored(NamedTuple):
+    """What a scorer says of one pair. place: its number among the pairs; the rest as in PairScore."""
+
+    place: int
     score: float
     truncated: bool
     error: str | None = None

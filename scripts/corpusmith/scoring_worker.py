@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
-from corpusmith.pairs import Pair, PairQuestion, PairScore
+from corpusmith.pairs import Pair, PairQuestion, PairScore, Scored, no_score
 
 
 class Scorer(Protocol):
@@ -16,11 +16,8 @@ class Scorer(Protocol):
     def prepare(self, pairs: Sequence[Pair]) -> Any:
         """The pairs as `score_batches` wants them."""
 
-    def score_batches(self, prepared: Any) -> Iterator[list[tuple[int, float, bool]]]:
-        """Of each pair its place among the pairs, its score and whether the scorer saw only its beginning.
-
-        In an order of the scorer's own, batch by batch as they come.
-        """
+    def score_batches(self, prepared: Any) -> Iterator[list[Scored]]:
+        """What it says of each pair, in an order of its own, batch by batch as they come."""
 
 
 class ScoringWorker:
@@ -35,7 +32,7 @@ class ScoringWorker:
         self.capacity = 3 * window
         self._waiting: list[PairQuestion] = []
         self._current: Sequence[PairQuestion] = []
-        self._batches: Iterator[list[tuple[int, float, bool]]] = iter(())
+        self._batches: Iterator[list[Scored]] = iter(())
         self._next: tuple[Sequence[PairQuestion], Future[Any]] | None = None
         self._preparing = ThreadPoolExecutor(1, "prepares pairs")
 
@@ -59,7 +56,7 @@ class ScoringWorker:
             if len(self._waiting) >= self._window:
                 self._prepare()
             batch = next(self._batches)
-        return [PairScore(self._current[place].handle, score, truncated) for place, score, truncated in batch]
+        return [_answer(self._current[scored.place], scored) for scored in batch]
 
     def close(self) -> None:
         """Drops the scorer."""
@@ -70,3 +67,9 @@ class ScoringWorker:
     def _prepare(self) -> None:
         some, self._waiting = self._waiting[: self._window], self._waiting[self._window :]
         self._next = some, self._preparing.submit(self._scorer.prepare, [question.pair for question in some])
+
+
+def _answer(question: PairQuestion, scored: Scored) -> PairScore:
+    if scored.error is not None:
+        return no_score(question, scored.error)
+    return PairScore(question.handle, scored.score, scored.truncated)
