@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import random
+import re
 import shutil
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from sentencepiece import SentencePieceProcessor
-from transformers import AutoTokenizer, MT5ForConditionalGeneration
+from transformers import AutoTokenizer, MT5ForConditionalGeneration, MT5Model
 
+from corpusmith.batching import pack
 from corpusmith.errors import InputError
-from corpusmith.metricx import MetricX, pack, read_score_row
+from corpusmith.metricx import MetricX, read_score_row
 from corpusmith.metricx_form import as_input
+from corpusmith.mt5 import FirstStep
 from corpusmith.pairs import Pair
 from corpusmith.toy.quality_estimator import build_tokenizer
 from toy_models import SCORE_ENTRY, VOCABULARY, WORDS, mt5_model, mt5_tokenizer, save_mt5
@@ -148,6 +153,39 @@ def test_the_score_of_a_pair_depends_on_neither_order_nor_company(checkpoint: Pa
         order = random.Random(seed).sample(range(len(pairs)), len(pairs) - 4 * seed)
         together, _ = scorer.logits([pairs[place] for place in order])
         assert (together - alone[order]).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_layers_spread_over_devices_give_the_same_scores(checkpoint: Path, parts: int) -> None:
+    pairs = pairs_of_all_lengths(3, 24)
+    whole = MetricX(checkpoint, checkpoint, dtype="float64", tokens_per_batch=900)
+    spread = MetricX(checkpoint, checkpoint, parts=parts, dtype="float64", tokens_per_batch=900)
+    assert torch.equal(spread.logits(pairs)[0], whole.logits(pairs)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for a CPU by g++")
+def test_compiled_layers_give_the_same_scores(checkpoint: Path) -> None:
+    pairs = pairs_of_all_lengths(4, 24)
+    plain, compiled = (
+        MetricX(checkpoint, checkpoint, dtype="float64", tokens_per_batch=900, compiled=compiled)
+        for compiled in (False, True)
+    )
+    assert (compiled.logits(pairs)[0] - plain.logits(pairs)[0]).abs().max() < 1e-9
+
+
+def test_what_is_part_of_a_larger_matrix_is_not_kept_beside_it() -> None:
+    model = MT5Model(mt5_model().config).eval()
+    joined = [
+        weakref.ref(weight)
+        for name, weight in model.named_parameters()
+        if name.endswith(("wi_0.weight", "wi_1.weight")) or re.search(r"encoder.*SelfAttention\.[qkv]\.", name)
+    ]
+    assert len(joined) == 2 * 5 + 2 * 2
+    step = FirstStep(model)
+    gc.collect()
+    assert [weight() for weight in joined] == [None] * len(joined)
+    assert not step(torch.tensor([[5, 6]]), torch.tensor([2])).requires_grad
 
 
 def test_source_candidate_and_reference_all_count(scorer: MetricX) -> None:

@@ -8,15 +8,17 @@ score: lower is better.
 from __future__ import annotations
 
 import pickle
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, MT5Model
 
+from corpusmith.batching import pack
 from corpusmith.errors import InputError
 from corpusmith.files import read_json
 from corpusmith.metricx_form import HIGHEST, LOWEST, MAX_LENGTH, SCORE_TOKEN, as_input
@@ -28,11 +30,19 @@ from corpusmith.program import log
 _HEAD = "lm_head.weight"
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Pairs as token ids, and whether each was truncated."""
+class Batch(NamedTuple):
+    """Texts of like length. places: theirs among all; tokens (texts, longest) and lengths (texts,) in int64."""
 
-    tokens: list[list[int]]
+    places: list[int]
+    tokens: torch.Tensor
+    lengths: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Pairs in batches, the longest first; and whether each pair was truncated."""
+
+    batches: list[Batch]
     truncated: list[bool]
 
 
@@ -40,7 +50,8 @@ class MetricX:
     """A MetricX-24 checkpoint.
 
     folder: the checkpoint; tokenizer: the folder of its tokenizer (google/mt5-xl's; toy checkpoints bring
-    their own); dtype: as torch names it; tokens_per_batch: most tokens, padding counted, in one batch.
+    their own); parts: devices that share the layers, the first ones of their kind; dtype: as torch names it;
+    tokens_per_batch: most tokens, padding counted, in one batch; compiled: whether torch compiles the layers.
     Raises InputError where the folder holds no such checkpoint.
     """
 
@@ -50,11 +61,14 @@ class MetricX:
         tokenizer: str | Path,
         *,
         device: str = "cpu",
+        parts: int = 1,
         dtype: str = "float32",
         tokens_per_batch: int = 16_384,
         max_length: int = MAX_LENGTH,
+        compiled: bool = False,
     ) -> None:
-        self._device, self._dtype = torch.device(device), getattr(torch, dtype)
+        self._dtype = getattr(torch, dtype)
+        devices = [torch.device(f"cuda:{part}" if device == "cuda" else device) for part in range(parts)]
         self._tokens_per_batch, self._max_length = tokens_per_batch, max_length
         # The head's one row is read from the checkpoint itself: transformers 5 marks every mT5 as tied,
         # and a tied head would be the embedding, and silently wrong.
@@ -76,10 +90,12 @@ class MetricX:
                 f" {model.config.vocab_size}; MetricX-24 uses that of google/mt5-xl"
             )
         try:
-            self._model = FirstStep(model.to(self._device).eval())
+            self._model = FirstStep(model, devices, compiled=compiled)
         except ValueError as error:
             raise InputError(f"{folder}: {error}: this is no MetricX-24 checkpoint") from error
-        self._head = head.to(self._device, self._dtype)
+        self._head = head.to(devices[-1], self._dtype)
+        # One batch for each device that shares the layers, and one that is read back.
+        self._ahead = parts
 
     def score(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
         """For each pair its score, 0 (perfect) to 25, and whether it was truncated; in the order of the pairs."""
@@ -88,51 +104,55 @@ class MetricX:
 
     def logits(self, pairs: Sequence[Pair]) -> tuple[torch.Tensor, list[bool]]:
         """The raw logits (pairs,) in float64 and whether each pair was truncated."""
-        results, encoded = torch.empty(len(pairs), dtype=torch.float64), self.prepare(pairs)
-        for batch, logits in self._batches(encoded):
-            results[batch] = logits
-        return results, encoded.truncated
+        results, prepared = torch.empty(len(pairs), dtype=torch.float64), self.prepare(pairs)
+        for places, logits in self._logits(prepared):
+            results[places] = logits
+        return results, prepared.truncated
 
-    def prepare(self, pairs: Sequence[Pair]) -> Encoded:
+    def prepare(self, pairs: Sequence[Pair]) -> Prepared:
         """The pairs as `score_batches` wants them: a CPU can do that while a GPU scores others."""
-        return Encoded(*self._encode(pairs))
+        encoded = self._tokenizer([as_input(pair) for pair in pairs], verbose=False)["input_ids"] if pairs else []
+        if any(tokens[-1] != self._tokenizer.eos_token_id for tokens in encoded):
+            raise InputError("the tokenizer puts no end token behind the text: it is not MetricX's")
+        truncated = [len(tokens) > self._max_length for tokens in encoded]
+        # Cut at the limit with the end token, which is dropped afterwards, as published.
+        texts = [tokens[: min(len(tokens), self._max_length) - 1] for tokens in encoded]
+        batches = pack([len(tokens) for tokens in texts], self._tokens_per_batch)
+        return Prepared([_batch(places, [texts[place] for place in places]) for places in batches], truncated)
 
-    def score_batches(self, encoded: Encoded) -> Iterator[list[Scored]]:
+    def score_batches(self, prepared: Prepared) -> Iterator[list[Scored]]:
         """The same as `score` as it comes, batch by batch."""
-        for batch, logits in self._batches(encoded):
+        for places, logits in self._logits(prepared):
             scores = logits.clamp(LOWEST, HIGHEST).tolist()
-            yield [Scored(place, score, encoded.truncated[place]) for place, score in zip(batch, scores, strict=True)]
+            yield [Scored(place, score, prepared.truncated[place]) for place, score in zip(places, scores, strict=True)]
 
-    def _batches(self, encoded: Encoded) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """Places and logits in float64 of pairs of like length, the longest first."""
-        started: tuple[list[int], torch.Tensor] | None = None
-        for batch in pack([len(tokens) for tokens in encoded.tokens], self._tokens_per_batch):
+    def _logits(self, prepared: Prepared) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Places and logits in float64, batch by batch."""
+        started: deque[tuple[list[int], torch.Tensor]] = deque()
+        for batch in prepared.batches:
             with torch.inference_mode():
-                logits = (self._model([encoded.tokens[place] for place in batch]) @ self._head).double()
-            # A GPU computes this one while the one before it is handed on.
-            if started is not None:
-                yield self._finish(*started)
-            started = batch, logits
-        if started is not None:
-            yield self._finish(*started)
+                started.append((batch.places, (self._model(batch.tokens, batch.lengths) @ self._head).double()))
+            # GPUs compute these while the one before them is handed on.
+            if len(started) > self._ahead:
+                yield self._finish(*started.popleft())
+        for places, logits in started:
+            yield self._finish(places, logits)
 
-    def _finish(self, batch: list[int], logits: torch.Tensor) -> tuple[list[int], torch.Tensor]:
+    def _finish(self, places: list[int], logits: torch.Tensor) -> tuple[list[int], torch.Tensor]:
         found = logits.cpu()
         if not found.isfinite().all():
             raise InputError(
                 f"the scorer's numbers overflow in {self._dtype}; give it another dtype, such as bfloat16 or float32"
             )
-        return batch, found
+        return places, found
 
-    def _encode(self, pairs: Sequence[Pair]) -> tuple[list[list[int]], list[bool]]:
-        """Token ids without the end token, cut at the length limit as published."""
-        encoded = self._tokenizer([as_input(pair) for pair in pairs], verbose=False)["input_ids"] if pairs else []
-        for tokens in encoded:
-            if tokens[-1] != self._tokenizer.eos_token_id:
-                raise InputError("the tokenizer puts no end token behind the text: it is not MetricX's")
-        return [tokens[: min(len(tokens), self._max_length) - 1] for tokens in encoded], [
-            len(tokens) > self._max_length for tokens in encoded
-        ]
+
+def _batch(places: list[int], texts: list[list[int]]) -> Batch:
+    lengths = torch.tensor([len(tokens) for tokens in texts])
+    tokens = torch.zeros(len(texts), int(lengths.max()), dtype=torch.long)
+    for row, text in enumerate(texts):
+        tokens[row, : len(text)] = torch.tensor(text)
+    return Batch(places, tokens, lengths)
 
 
 def _load_tokenizer(folder: str | Path) -> Any:
@@ -140,21 +160,6 @@ def _load_tokenizer(folder: str | Path) -> Any:
     if not any(path.name == "tokenizer.json" or path.suffix == ".model" for path in Path(folder).glob("*")):
         raise InputError(f"{folder}: no tokenizer here (spiece.model or tokenizer.json)")
     return load_part(AutoTokenizer, folder, "tokenizer")
-
-
-def pack(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-    """Batches of places of like length, longest first, so that none has more tokens than asked, padding counted.
-
-    A text that is longer than that by itself is a batch of one.
-    """
-    batches: list[list[int]] = []
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if batch and lengths[batch[0]] * (len(batch) + 1) > tokens_per_batch:
-            batches.append(batch)
-            batch = []
-        batch.append(place)
-    return [*batches, batch] if batch else batches
 
 
 def read_score_row(folder: str | Path) -> torch.Tensor:
