@@ -101,3 +101,12 @@ class NeverStarts(LengthWorker):
     def __init__(self, what: str) -> None:
         super().__init__()
         self.meet(what)
+
+
+class WhereWorker(LengthWorker):
+    """Answers with the number of the device that it sees."""
+
+    def collect(self, timeout: float | None = None) -> Sequence[PairScore]:
+        time.sleep(0.01)
+        device = float(os.environ["CUDA_VISIBLE_DEVICES"])
+        return [PairScore(answer.handle, device, False) for answer in super().collect(timeout)]

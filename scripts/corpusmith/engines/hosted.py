@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Generic
@@ -26,6 +26,7 @@ from corpusmith.program import set_up_log
 
 _MARK = "CORPUSMITH_HOSTED"
 _SECONDS_TO_CLOSE = 5.0
+_starting = threading.Lock()
 # What the process says, each with something: how many questions it takes, answers, why it ends.
 _READY, _ANSWERS, _WRONG, _NO_MEMORY, _DIED = "ready", "answers", "wrong", "no memory", "died"
 
@@ -33,13 +34,14 @@ _READY, _ANSWERS, _WRONG, _NO_MEMORY, _DIED = "ready", "answers", "wrong", "no m
 class HostedWorker(Generic[Q, A]):
     """Starts a process, makes a worker there, and passes questions and answers on.
 
-    make: makes the worker; it can be pickled. Raises InputError where that does, OutOfMemory where its memory does not
-    suffice, EngineDied where it fails in any other way.
+    make: makes the worker; it can be pickled. environment: variables of that process, beside those of this one.
+    Raises InputError where that does, OutOfMemory where its memory does not suffice, EngineDied where it fails in any
+    other way.
     """
 
     retries = 0
 
-    def __init__(self, make: Callable[[], Worker[Q, A]]) -> None:
+    def __init__(self, make: Callable[[], Worker[Q, A]], environment: Mapping[str, str] | None = None) -> None:
         self._in_flight = 0
         self._folder = tempfile.TemporaryDirectory(prefix="corpusmith-hosted-", ignore_cleanup_errors=True)
         self._mark = f"{_MARK}={secrets.token_hex(8)}"
@@ -48,11 +50,8 @@ class HostedWorker(Generic[Q, A]):
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(make, theirs), name="corpusmith worker", daemon=True)
         name, _, token = self._mark.partition("=")
-        os.environ[name] = token
-        try:
+        with _environment({**(environment or {}), name: token}):
             self._process.start()
-        finally:
-            del os.environ[name]
         theirs.close()
         # What the process does not read yet must not hold up whoever asks: it may hang.
         self._outbox: queue.SimpleQueue[Q | None] = queue.SimpleQueue()
@@ -63,6 +62,10 @@ class HostedWorker(Generic[Q, A]):
             self.close()
             raise
         self.heard = time.monotonic()
+
+    def fileno(self) -> int:
+        """Of what can be read as soon as something came: several of these can be waited for together."""
+        return self._connection.fileno()
 
     def submit(self, question: Q) -> None:
         """Takes a question."""
@@ -109,6 +112,22 @@ class HostedWorker(Generic[Q, A]):
         if kind == _DIED:
             raise EngineDied(value)
         return value
+
+
+@contextlib.contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Variables for what is started inside. One thread at a time: all threads have the same environment."""
+    with _starting:
+        before = {name: os.environ.get(name) for name in changes}
+        os.environ.update(changes)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
 def _how(status: int | None) -> str:

@@ -114,14 +114,15 @@ class SupervisedWorker(Generic[Q, A]):
             except EngineDied as error:
                 self._restart(str(error), out_of_memory=isinstance(error, OutOfMemory))
                 continue
-            if answers:
-                for answer in answers:
-                    del self._in_flight[answer.handle]
-                return answers
+            for answer in answers:
+                del self._in_flight[answer.handle]
             now = time.monotonic()
+            # Of several workers one may hang while others answer.
             if self._in_flight and now - max(self.heard, self._asked_at) >= self._stall_timeout:
                 self._restart(f"no sign of life for {self._stall_timeout:g} seconds", out_of_memory=False)
-            elif now >= end:
+            if answers:
+                return answers
+            if now >= end:
                 break
         return []
 
