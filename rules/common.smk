@@ -130,9 +130,39 @@ def memory_of(role):
     return lambda wildcards, attempt: attempt * setting_of(role, "memory_mb")(wildcards)
 
 
-def environment_of(kind, role):
-    """The environment file for the device of the step's model or scorer."""
-    return lambda wildcards: f"../envs/{layout.environment_of(CONFIG, kind, step_config(role)(wildcards))}.yaml"
+def scored_table(kind):
+    """The requests or completions that a step's scorer reads: those of an evaluation belong to all its metrics."""
+
+    def table(wildcards):
+        return f"{dataset_folder(wildcards)}/{layout.scored_step(wildcards.step)}/{kind}/{wildcards.shard}.parquet"
+
+    return table
+
+
+def scorer_program(wildcards):
+    """The program that runs the step's scorer."""
+    return of_role(layout.scorer_program_of, "scorer")(wildcards)
+
+
+def scorer_code(wildcards):
+    """Its digest."""
+    return program_digest(scorer_program(wildcards))
+
+
+def scorer_environment(wildcards):
+    """The environment file for the kind of the step's scorer."""
+    return f"../envs/{of_role(layout.scorer_environment_of, 'scorer')(wildcards)}.yaml"
+
+
+def scorer_options(wildcards):
+    """Flags of the program on which scores depend."""
+    step = layout.step_of(CONFIG, wildcards.dataset, wildcards.step)
+    return " ".join(layout.scorer_options(CONFIG, step["scorer"], step.get("references", True)))
+
+
+def scorer_tuning(wildcards, resources):
+    """Its other flags. A param that could depend on resources rebuilds nothing."""
+    return " ".join(of_role(layout.scorer_tuning, "scorer")(wildcards))
 
 
 def engine_environment(wildcards):

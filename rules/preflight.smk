@@ -99,7 +99,7 @@ rule preflight_generate:
         " 2>&1 | tee {log} || true"
 
 
-rule preflight_score_metricx:
+rule preflight_score:
     input:
         requests="<logs>/preflight/pair.requests.parquet",
         completions="<logs>/preflight/pair.completions.parquet",
@@ -112,7 +112,7 @@ rule preflight_score_metricx:
     benchmark:
         "<benchmarks>/preflight/{dataset}/{step}/{model}.tsv"
     conda:
-        environment_of("metricx", "scorer")
+        scorer_environment
     resources:
         gpu=gpus_of("scorer"),
         tp=setting_of("scorer", "tp"),
@@ -123,12 +123,15 @@ rule preflight_score_metricx:
         runtime=setting_of("scorer", "runtime_minutes"),
     params:
         asked=this_moment,
+        program=scorer_program,
         device=setting_of("scorer", "device"),
         dtype=setting_of("scorer", "dtype"),
+        options=scorer_options,
+        tuning=scorer_tuning,
     shell:
         "mkdir -p {output.score};"
         " HF_HUB_OFFLINE=1"
-        " python scripts/score_metricx.py"
+        " python scripts/{params.program}"
         " --requests {input.requests}"
         " --completions {input.completions}"
         " --scorer {input.scorer}"
@@ -137,6 +140,8 @@ rule preflight_score_metricx:
         " --tp {resources.tp}"
         " --dtype {params.dtype}"
         " --tokens-per-batch {resources.tokens_per_batch}"
+        " {params.options}"
+        " {params.tuning}"
         " --stall-timeout {resources.stall_timeout}"
         " --drain-seconds {resources.drain_seconds}"
         " --max-failed 1"

@@ -3,8 +3,8 @@
 
 rule look_up_scores:
     input:
-        requests="<results>/{dataset}/{step}/requests/{shard}.parquet",
-        completions="<results>/{dataset}/{step}/completions/{shard}.parquet",
+        requests=scored_table("requests"),
+        completions=scored_table("completions"),
         scorer=receipt_of("scorer"),
     output:
         missing=temp("<results>/{dataset}/{step}/scores/{shard}.missing.json"),
@@ -15,22 +15,26 @@ rule look_up_scores:
     resources:
         store=CONFIG["store"],
     params:
+        metric=setting_of("scorer", "metric"),
         dtype=setting_of("scorer", "dtype"),
+        options=scorer_options,
     shell:
         "python scripts/look_up_scores.py"
         " --requests {input.requests}"
         " --completions {input.completions}"
+        " --metric {params.metric}"
         " --scorer {input.scorer}"
         " --dtype {params.dtype}"
+        " {params.options}"
         " --store {resources.store:q}"
         " --missing {output.missing}"
         " 2>&1 | tee {log}"
 
 
-rule score_metricx:
+rule score:
     input:
-        requests="<results>/{dataset}/{step}/requests/{shard}.parquet",
-        completions="<results>/{dataset}/{step}/completions/{shard}.parquet",
+        requests=scored_table("requests"),
+        completions=scored_table("completions"),
         scorer=receipt_of("scorer"),
         tokenizer=tokenizer_receipt_of("scorer"),
         missing=looked_up("scorer", "scores"),
@@ -39,11 +43,11 @@ rule score_metricx:
         account="<results>/{dataset}/{step}/scores/{shard}.account.json",
         run_stats="<results>/{dataset}/{step}/scores/{shard}.run-stats.json",
     log:
-        "<logs>/score_metricx/{dataset}/{step}/{shard}.log",
+        "<logs>/score/{dataset}/{step}/{shard}.log",
     benchmark:
-        "<benchmarks>/score_metricx/{dataset}/{step}/{shard}.tsv"
+        "<benchmarks>/score/{dataset}/{step}/{shard}.tsv"
     conda:
-        environment_of("metricx", "scorer")
+        scorer_environment
     resources:
         gpu=gpus_if_missing("scorer"),
         tp=setting_of("scorer", "tp"),
@@ -56,14 +60,17 @@ rule score_metricx:
         mem_mb=memory_of("scorer"),
         runtime=setting_of("scorer", "runtime_minutes"),
     params:
-        code=code("score_metricx.py"),
+        program=scorer_program,
+        code=scorer_code,
         retry=retry_mark("scores"),
         device=setting_of("scorer", "device"),
         dtype=setting_of("scorer", "dtype"),
+        options=scorer_options,
+        tuning=scorer_tuning,
         missing=missing_flag,
     shell:
         "HF_HUB_OFFLINE=1"
-        " python scripts/score_metricx.py"
+        " python scripts/{params.program}"
         " --requests {input.requests}"
         " --completions {input.completions}"
         " --scorer {input.scorer}"
@@ -72,6 +79,8 @@ rule score_metricx:
         " --tp {resources.tp}"
         " --dtype {params.dtype}"
         " --tokens-per-batch {resources.tokens_per_batch}"
+        " {params.options}"
+        " {params.tuning}"
         " --store {resources.store:q}"
         " {params.missing}"
         " --commit-seconds {resources.commit_seconds}"

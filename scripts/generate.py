@@ -13,14 +13,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from corpusmith.accounting import Account
-from corpusmith.asking_flags import add_asking_flags, stopping_of, store_of
+from corpusmith.asking_flags import add_asking_flags, stopping_of, store_of, write_empty, write_outcome
 from corpusmith.engines.choosing import add_engine_flags, choose_engine
-from corpusmith.generation import answer_requests, tally_items
+from corpusmith.generation import answer_requests
 from corpusmith.look_up import forgetting
 from corpusmith.models import read_receipt
-from corpusmith.program import argument_parser, log, run
-from corpusmith.run_stats import run_stats_path, write_run_stats
-from corpusmith.tables import COMPLETIONS, row_count, write_table
+from corpusmith.program import argument_parser, run
+from corpusmith.tables import COMPLETIONS, row_count
 
 
 def main() -> None:
@@ -33,19 +32,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64, help="answers generated together (default: 64)")
     add_asking_flags(parser, "generate")
     parser.add_argument("--completions", required=True, help="table of completions to write")
-    parser.add_argument("--missing", help="what a look-up found missing; forgotten where this fails for want of it")
-    parser.add_argument("--account", required=True, help="account of rows to write")
     flags = parser.parse_args()
-    account = Account(flags.stage)
-    stats_path = run_stats_path(flags.completions)
     if row_count(flags.requests) == 0:
-        # An empty shard is a valid empty table, for which no engine starts.
-        write_table(flags.completions, COMPLETIONS, [])
-        tally_items(flags.requests, account)
-        account.write(flags.account)
-        write_run_stats(stats_path, flags.stage, asked=0, from_store=0, failed=0, retries=0, seconds=0.0)
-        log.info("no requests in %s", flags.requests)
+        write_empty(flags, flags.completions, COMPLETIONS)
         return
+    account = Account(flags.stage)
     with ExitStack() as resources, forgetting(flags.missing):
         stopping = resources.enter_context(stopping_of(flags))
         engine = choose_engine(flags, stall_timeout=flags.stall_timeout, stopping=stopping, resources=resources)
@@ -60,12 +51,7 @@ def main() -> None:
             stopping,
         )
         stats.retries = engine.retries
-    account.write(flags.account)
-    write_run_stats(stats_path, flags.stage, **vars(stats))
-    log.info(
-        "asked %s, from the store %s, failed %s, %.1f s",
-        f"{stats.asked:,}", f"{stats.from_store:,}", f"{stats.failed:,}", stats.seconds,
-    )  # fmt: skip
+    write_outcome(flags, flags.completions, account, stats)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ out: {"missing": 1}
 from __future__ import annotations
 
 from corpusmith.look_up import write_missing
-from corpusmith.models import read_receipt
+from corpusmith.metric_flags import add_metric_flags, metric_of
 from corpusmith.program import argument_parser, log, run
-from corpusmith.scoring import count_missing, metricx_identity
+from corpusmith.scoring import count_missing
 from corpusmith.store import Store
 
 
@@ -19,12 +19,11 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--requests", required=True, help="table of requests: what is scored against")
     parser.add_argument("--completions", required=True, help="table of completions: what is scored")
-    parser.add_argument("--scorer", required=True, help="receipt of the checkpoint")
-    parser.add_argument("--dtype", default="bfloat16", help="number format, as torch names it (default: bfloat16)")
+    add_metric_flags(parser, None)
     parser.add_argument("--store", required=True, help="folder of the store of scores")
     parser.add_argument("--missing", required=True, help="file to write")
     flags = parser.parse_args()
-    metric = metricx_identity(read_receipt(flags.scorer).identity, flags.dtype)
+    metric = metric_of(flags.metric, flags)
     missing = count_missing(flags.requests, flags.completions, metric, Store(flags.store))
     write_missing(flags.missing, missing)
     log.info("%s scores are missing", f"{missing:,}")

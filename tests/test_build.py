@@ -26,8 +26,8 @@ import yaml
 from checkout import CONTROL, Checkout, bytes_of, need_control
 from corpusmith.engines.process_guard import marked
 from corpusmith.identity import sample_seed, score_key
+from corpusmith.metrics import metricx
 from corpusmith.models import read_receipt
-from corpusmith.scoring import metricx_identity
 from corpusmith.store import completion_entry, score_entry
 from corpusmith.store.folder import is_segment, model_folders, vanished
 from corpusmith.store.journal import Damage, JournalFile
@@ -38,7 +38,7 @@ TINY = ("--configfile", "config/tiny.yaml")
 DATASET = "results-limit-40/toy-translation"
 # What the selection and all behind it is made by.
 AFTER_SELECTION = {
-    "select_sources", "request_translations", "generate", "score_metricx", "select_best", "filter_translations",
+    "select_sources", "request_translations", "generate", "score", "select_best", "filter_translations",
     "merge_rejected", "write_split", "release_dataset", "collect_run_stats", "draw_baseline_sources",
     "measure_toy_quality",
 }  # fmt: skip
@@ -277,7 +277,7 @@ def test_other_sampling_and_another_prompt_are_paid_for_where_they_are_asked(bui
 def gpus_of_jobs(printed: str) -> dict[tuple[str, str, str], set[str]]:
     """The GPUs that jobs which ask a model or scorer were started with, by dataset, step and rule."""
     found = defaultdict(set)
-    for rule, job in re.findall(r"^(?:local)?rule (generate|score_metricx):\n((?: .*\n)+)", printed, re.MULTILINE):
+    for rule, job in re.findall(r"^(?:local)?rule (generate|score):\n((?: .*\n)+)", printed, re.MULTILINE):
         dataset, step = re.search(r"wildcards: dataset=([^,]+), step=([^,]+),", job).groups()
         found[dataset, step, rule].add(re.search(r"resources: .*\bgpu=(\d+)", job)[1])
     return dict(found)
@@ -304,7 +304,7 @@ def test_with_everything_found_no_gpu_is_queued_and_nothing_is_loaded(
     done = build("cuda")
     assert done.returncode == 0, done.stdout[-3000:]
     assert "loading" not in done.stdout
-    asking = [(step, rule) for step in ("prefilter", "final") for rule in ("generate", "score_metricx")]
+    asking = [(step, rule) for step in ("prefilter", "final") for rule in ("generate", "score")]
     assert gpus_of_jobs(done.stdout) == {("toy-translation", *job): {"0"} for job in asking}
     assert {asked for asked, _ in stats_of(checkout.folder / DATASET).values()} == {0}
     assert not list((checkout.folder / DATASET).rglob("*.missing.json"))
@@ -323,7 +323,7 @@ def test_with_everything_found_no_gpu_is_queued_and_nothing_is_loaded(
     found = gpus_of_jobs(done.stdout)
     assert found.pop(("more", "final", "generate")) == {"1"}
     assert set.union(*found.values()) == {"0"}
-    assert ("more", "final", "score_metricx") not in found
+    assert ("more", "final", "score") not in found
     assert "loading" not in done.stdout
     assert re.findall(r"^Error in rule (\w+):", done.stdout, re.MULTILINE) == ["generate"]
     log = checkout.folder / "results-limit-40" / "logs" / "generate" / "more" / "final" / "0000-of-0001.log"
@@ -452,7 +452,7 @@ def test_a_build_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_t
         assert all(before[kind] <= after[kind] for kind in before)
     lines = asked.read_text().splitlines()
     scorer = read_receipt(checkout.folder / "results" / "models" / "toy-metricx" / "receipt.json")
-    metric = metricx_identity(scorer.identity, "float64")
+    metric = metricx(scorer.identity, "float64").identity
     for keys, place in kills:
         known = {sample_seed(key[:-4].hex(), int.from_bytes(key[-4:], "big")) for key in keys["completions"]}
         later = [json.loads(line) for line in lines[place:]]

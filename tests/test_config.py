@@ -54,6 +54,7 @@ models:
 scorers:
   metric: {metric: metricx-24, repo: owner/metric, tokenizer: {repo: owner/tokenizer}}
   toy-metricx: {metric: metricx-24, toy: {seed: 1}}
+  rewarding: {metric: reward, repo: owner/reward, reward: {form: chat}}
 datasets:
   from-hub:
     recipe: translation
@@ -74,9 +75,14 @@ datasets:
     sources: {toy: {documents: 10}, pool: 10}
     prefilter: {model: toy-base, scorer: toy-metricx, keep: 5}
     final: {model: toy-base, scorer: toy-metricx}
+    evaluation:
+      references: {toy: {}}
+      metrics:
+        with-references: {scorer: toy-metricx}
 """
 # Mappings in which names are the user's: there a new key is a new entry and not an unknown one.
 NAMED = {("models",), ("scorers",), ("datasets",), ("datasets", "from-hub", "splits")}
+NAMED |= {("datasets", "from-toy", "evaluation", "metrics")}
 
 
 def small() -> Config:
@@ -200,7 +206,7 @@ WRONG_VALUES = [
     ("models.toy-base.tp", 0, "0", "a whole number, at least 1"),
     ("models.toy-base.tp", True, "true", "a whole number, at least 1"),
     ("models.toy-base.trust_remote_code", "yes please", "'yes please'", "true or false"),
-    ("scorers.toy-metricx.metric", "comet", "'comet'", "metricx-24"),
+    ("scorers.toy-metricx.metric", "bleu", "'bleu'", "metricx-24, reward, comet"),
     ("datasets", {}, "{}", "keys with values, 1 or more of them"),
     ("datasets", [], "[]", "keys with values, 1 or more of them"),
     (TOY, ["recipe", "translation"], "['recipe', 'translation']", "keys with values"),
@@ -324,7 +330,7 @@ CONTRADICTIONS = [
         "a scorer that is not defined",
         f"{TOY}.final.scorer",
         "metricx",
-        f"{TOY}.final.scorer: there is no scorer 'metricx'; allowed: toy-metricx",
+        f"{TOY}.final.scorer: there is no scorer 'metricx'; allowed: rewarding, toy-metricx",
     ),
     (
         "a tokenizer of no model",
@@ -473,6 +479,54 @@ CONTRADICTIONS = [
         " with repo, path or toy, of which only the tokenizer is fetched",
     ),
     (
+        "a reward model that does not say how it reads",
+        "scorers.other",
+        {"metric": "reward", "repo": "owner/reward"},
+        "scorers.other.reward: is missing; it has to be given, as it says how the model reads",
+    ),
+    (
+        "a form of another metric",
+        "scorers.toy-metricx.reward",
+        {"form": "pair"},
+        "scorers.toy-metricx.reward: the metric of this scorer is metricx-24; allowed: metric: reward, or no such key",
+    ),
+    (
+        "COMET without its encoder",
+        "scorers.other",
+        {"metric": "comet", "repo": "owner/comet"},
+        "scorers.other.tokenizer: is missing; it has to be given: the repo or path of COMET's encoder",
+    ),
+    (
+        "a toy that is no reward model",
+        "scorers.other",
+        {"metric": "reward", "toy": {}, "reward": {"form": "pair"}},
+        "scorers.other.toy: is a MetricX-24; allowed: metric: metricx-24",
+    ),
+    (
+        "layers compiled that are not ours",
+        "scorers.other",
+        {"metric": "comet", "repo": "owner/comet", "tokenizer": {"repo": "owner/encoder"}, "compile": True},
+        "scorers.other.compile: true for comet; allowed: false",
+    ),
+    (
+        "the most rewarded taken for the best of an error score",
+        f"{TOY}.final.scorer",
+        "rewarding",
+        f"{TOY}.final.scorer: a reward counts no errors; allowed: one with metric: metricx-24",
+    ),
+    (
+        "the truth of a language that is no toy",
+        f"{TOY}.evaluation",
+        {"references": {}},
+        f"{TOY}.evaluation.references: none of files, toy given; allowed: exactly one",
+    ),
+    (
+        "a metric of no scorer",
+        f"{TOY}.evaluation",
+        {"references": {"toy": {}}, "metrics": {"mine": {"scorer": "metricx"}}},
+        f"{TOY}.evaluation.metrics.mine.scorer: there is no scorer 'metricx'; allowed: rewarding, toy-metricx",
+    ),
+    (
         "float64 in vLLM",
         "models.other",
         {"engine": "vllm", "repo": "owner/model", "dtype": "float64"},
@@ -487,6 +541,7 @@ CONTRADICTIONS = [
 def test_what_cannot_be_at_once_is_one_line(path: str, value: Any, line: str) -> None:
     config = small()
     config["models"]["server"] = {"engine": "openai", "openai": SERVER}
+    config["scorers"]["rewarding"] = {"metric": "reward", "repo": "owner/reward", "reward": {"form": "chat"}}
     put(config, path, value)
     # Names that are allowed are those of small(), and the server's.
     assert problems(config) == [line.replace("allowed: toy-base", "allowed: server, toy-base")]
@@ -978,6 +1033,7 @@ def test_what_a_page_shows_as_a_part_of_a_config_is_one(page: Path) -> None:
         config = small()
         dataset = config["datasets"]["toy-translation"]
         config["models"]["teacher"] = config["models"]["toy-base"]
+        config["scorers"] |= dict.fromkeys(("metricx", "comet-22"), config["scorers"]["toy-metricx"])
         for name, part in yaml.safe_load(block).items():
             dataset[name] = part
         resolve_config(config)

@@ -25,10 +25,11 @@ from corpusmith.accounting import Account
 from corpusmith.engines.transformers_engine import TransformersEngine
 from corpusmith.generation import answer_requests
 from corpusmith.identity import item_id
+from corpusmith.metrics import metricx
 from corpusmith.metricx import MetricX
 from corpusmith.models import describe_folder, read_receipt, write_receipt
 from corpusmith.requests import request
-from corpusmith.scoring import WINDOW, metricx_identity, score_completions
+from corpusmith.scoring import WINDOW, score_completions
 from corpusmith.scoring_worker import ScoringWorker
 from corpusmith.store import COMPLETION, SCORE, Kind, Store, completion_entry, score_entry
 from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, read_rows, write_table
@@ -197,14 +198,14 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Shard:
     same |= {"prompt_tokens": 1, "completion_tokens": 1}
     completions = folder / "completions.parquet"
     write_table(completions, COMPLETIONS, [same | {"sample": place, "text": text} for place, text in enumerate(texts)])
-    metric = metricx_identity(identity, "float64")
+    metric = metricx(identity, "float64")
     worker = ScoringWorker(MetricX(model, model, dtype="float64"), WINDOW)
     score_completions(requests, completions, worker, metric, made, Account("undisturbed"))
     keys = frozenset(score_entry(row["key"]) for row in read_rows(made, SCORES))
     assert len(keys) == PAIRS
     flags = ["--requests", str(requests), "--completions", str(completions), "--scorer", receipt]
     flags += ["--tokenizer", receipt]
-    return Shard("score_metricx.py", flags, "scores", SCORE, metric, made.read_bytes(), keys)
+    return Shard("score_metricx.py", flags, "scores", SCORE, metric.identity, made.read_bytes(), keys)
 
 
 def check_nothing_is_written(made: Path) -> None:

@@ -210,6 +210,52 @@ def test_no_table_is_named_twice(config: dict[str, Any]) -> None:
         assert len(set(paths)) == len(paths)
 
 
+# --- an evaluation ---
+
+REWARD = {"metric": "reward", "repo": "a/reward", "reward": {"form": "chat", "max_length": 4096}, "device": "cpu"}
+EVALUATED = config_of()
+EVALUATED["scorers"] |= resolve_config({**TOY, "scorers": {**TOY["scorers"], "reward": REWARD}})["scorers"]
+EVALUATED["datasets"]["news"]["evaluation"] = {
+    "references": {"files": ["right.jsonl"]},
+    "metrics": {
+        "qe": {"scorer": "metricx-large", "references": False},
+        "judged.by": {"scorer": "reward", "references": True},
+    },
+    "shards": 2,
+    "max_failed": 0.5,
+}
+
+
+def test_the_metrics_of_an_evaluation_are_a_step_each_of_tables_that_they_share() -> None:
+    assert layout.metric_steps(EVALUATED, "news") == {"qe": "evaluation-qe", "judged.by": "evaluation-judged.by"}
+    assert layout.step_of(EVALUATED, "news", "evaluation-qe") == {
+        "scorer": "metricx-large", "references": False, "shards": 2, "max_failed": 0.5,
+    }  # fmt: skip
+    assert layout.scored_step("evaluation-qe") == "evaluation"
+    assert layout.scored_step("final") == "final"
+    added = [*layout.asking(EVALUATED, "news")][len(layout.asking(PLAIN, "news")) :]
+    assert added == ["evaluation-qe/scores=2", "evaluation-judged.by/scores=2"]
+    assert layout.evaluated_datasets(EVALUATED) == ["news"]
+
+
+def test_no_evaluation_changes_a_release() -> None:
+    assert layout.evaluated_datasets(PLAIN) == []
+    for of in (layout.tables, layout.stages, layout.dropped, layout.models_of, layout.environments):
+        assert of(EVALUATED, "news") == of(PLAIN, "news")
+    assert layout.release_config(EVALUATED, "news") == layout.release_config(PLAIN, "news")
+
+
+def test_each_kind_of_scorer_has_its_program_its_environment_and_its_flags() -> None:
+    assert layout.scorer_program_of(EVALUATED, "metricx") == "score_metricx.py"
+    assert layout.scorer_environment_of(EVALUATED, "metricx-large") == "metricx"
+    assert layout.scorer_options(EVALUATED, "metricx", True) == []
+    assert layout.scorer_options(EVALUATED, "metricx", False) == ["--no-references"]
+    assert layout.scorer_program_of(EVALUATED, "reward") == "score_reward.py"
+    assert layout.scorer_environment_of(EVALUATED, "reward") == "transformers-cpu"
+    assert layout.scorer_options(EVALUATED, "reward", True) == ["--form", "chat", "--max-length", "4096"]
+    assert layout.scorer_tuning(EVALUATED, "reward") == layout.scorer_tuning(EVALUATED, "metricx") == []
+
+
 # --- what the config says of a step ---
 
 
@@ -374,7 +420,9 @@ def test_a_release_names_its_dataset_and_the_models_that_it_used() -> None:
     release = layout.release_config(JUDGED, "news")
     assert list(release["models"]) == ["small", "large", "judge-model"]
     assert list(release["scorers"]) == ["metricx", "metricx-large"]
-    assert release["datasets"] == {"news": JUDGED["datasets"]["news"]}
+    # An evaluation says what a release is like, and changes none.
+    expected = {key: value for key, value in JUDGED["datasets"]["news"].items() if key != "evaluation"}
+    assert release["datasets"] == {"news": expected}
     assert release["models"]["large"]["repo"] == "google/gemma-3-27b-it"
     assert release["limit"] is None
 

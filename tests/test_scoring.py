@@ -20,6 +20,7 @@ from corpusmith.accounting import Account
 from corpusmith.errors import InputError
 from corpusmith.generation import GenerationStats
 from corpusmith.identity import item_id
+from corpusmith.metrics import Metric
 from corpusmith.metricx import MetricX
 from corpusmith.models import describe_folder, read_receipt, write_receipt
 from corpusmith.pairs import Pair, Scored
@@ -91,7 +92,7 @@ def score(
     scorer, account = LengthScorer(), Account("score")
     paths = (tmp_path / name for name in ("requests.parquet", "completions.parquet"))
     worker = ScoringWorker(scorer, 100)
-    stats = score_completions(*paths, worker, metric, tmp_path / "scores.parquet", account, store=store)
+    stats = score_completions(*paths, worker, Metric(metric), tmp_path / "scores.parquet", account, store=store)
     return list(read_rows(tmp_path / "scores.parquet", SCORES)), scorer, account, stats
 
 

@@ -645,7 +645,7 @@ def call_in_rule(rule: str, file: str) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("asks", "build", "file"),
-    [("preflight_generate", "generate", "generate.smk"), ("preflight_score_metricx", "score_metricx", "score.smk")],
+    [("preflight_generate", "generate", "generate.smk"), ("preflight_score", "score", "score.smk")],
 )
 def test_preflight_asks_as_the_build_asks_but_for_the_store(asks: str, build: str, file: str) -> None:
     """A flag that the build's rule gets has to be given in preflight, too."""

@@ -28,6 +28,7 @@ _ENGINES = ("openai", "vllm")
 # Parameters of a call that the openai engine alone decides.
 _OF_THE_ENGINE = ("model", "messages", "prompt", "n", "stream")
 _TAKEN = ("models", "evals", "logs", "benchmarks")
+_REFERENCES = ("files", "toy")
 _SOURCES = ("files", "hub", "toy")
 
 # JSON Schema takes 2.0 for an integer and infinity for a number; the programs' flags do not.
@@ -233,8 +234,8 @@ def _contradictions(config: Config) -> Iterator[str]:
                 yield from _one_of(f"{kind}.{name}.tokenizer", tokenizer, ("repo", "path"))
             if entry["device"] == "cpu" and entry["tp"] > 1:
                 yield f"{kind}.{name}.tp: {entry['tp']} GPUs for a model with device: cpu; allowed: 1, or device: cuda"
-            if kind == "models":
-                yield from _check_engine(f"{kind}.{name}", entry)
+            check = _check_engine if kind == "models" else _check_scorer
+            yield from check(f"{kind}.{name}", entry)
     for name in sorted(set(config["models"]) & set(config["scorers"])):
         yield f"scorers.{name}: there is a model of that name; allowed: any other name"
     for name, dataset in config["datasets"].items():
@@ -258,6 +259,20 @@ def _check_engine(path: str, entry: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{path}.openai.extra_body.{name}: is set for every call; allowed: any other parameter"
     if engine == "vllm" and entry["dtype"] == "float64":
         yield f"{path}.dtype: vLLM knows no float64; allowed: float32, bfloat16, float16"
+
+
+def _check_scorer(path: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    metric = entry["metric"]
+    if metric == "reward" and "reward" not in entry:
+        yield f"{path}.reward: is missing; it has to be given, as it says how the model reads"
+    if metric != "reward" and "reward" in entry:
+        yield f"{path}.reward: the metric of this scorer is {metric}; allowed: metric: reward, or no such key"
+    if metric == "comet" and "tokenizer" not in entry:
+        yield f"{path}.tokenizer: is missing; it has to be given: the repo or path of COMET's encoder"
+    if metric != "metricx-24" and "toy" in entry:
+        yield f"{path}.toy: is a MetricX-24; allowed: metric: metricx-24"
+    if metric != "metricx-24" and entry["compile"]:
+        yield f"{path}.compile: true for {metric}; allowed: false"
 
 
 def _one_of(path: str, entry: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[str]:
@@ -288,6 +303,17 @@ def _check_translation(path: str, dataset: Mapping[str, Any], config: Config) ->
             if verdict not in judge["verdicts"]:
                 verdicts = ", ".join(map(repr, judge["verdicts"]))
                 yield f"{path}.filter.judge.accept: {verdict!r} is no verdict; allowed: {verdicts}"
+    evaluation = dataset["evaluation"]
+    if evaluation is not None:
+        yield from _one_of(f"{path}.evaluation.references", evaluation["references"], _REFERENCES)
+        if "toy" in evaluation["references"] and "toy" not in dataset["sources"]:
+            yield f"{path}.evaluation.references.toy: the sources are not of the toy language; allowed: files"
+        for metric, entry in evaluation["metrics"].items():
+            named.append((f"evaluation.metrics.{metric}.scorer", "scorers", entry["scorer"]))
+    for step in ("prefilter", "final"):
+        scorer = config["scorers"].get(dataset[step]["scorer"])
+        if scorer is not None and scorer["metric"] != "metricx-24":
+            yield f"{path}.{step}.scorer: a {scorer['metric']} counts no errors; allowed: one with metric: metricx-24"
     for key, kind, name in named:
         if name is not None and name not in config[kind]:
             defined = ", ".join(sorted(config[kind])) or "none is defined"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 from corpusmith.errors import InputError
 
@@ -20,6 +22,22 @@ def check_devices(device: str, tp: int) -> None:
     found = torch.cuda.device_count()
     if found < tp:
         raise too_few_gpus(tp, found)
+
+
+# In a process of its own: one that has looked at its GPUs holds some of their memory, and cannot be told others.
+_MEMORY = """
+import torch
+print(min(torch.cuda.get_device_properties(number).total_memory for number in range(torch.cuda.device_count())))
+"""
+
+
+def gpu_memory() -> int:
+    """Bytes of the smallest of the visible GPUs. Raises InputError where torch cannot tell."""
+    done = subprocess.run([sys.executable, "-c", _MEMORY], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last_line = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise InputError(f"torch does not find the memory of the GPUs of this job: {last_line}")
+    return int(done.stdout)
 
 
 def too_few_gpus(tp: int, found: int) -> InputError:

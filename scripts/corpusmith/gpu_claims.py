@@ -14,7 +14,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import takewhile
 from pathlib import Path
@@ -73,6 +73,18 @@ def claimed_gpus(count: int) -> Iterator[list[str]]:
                 os.environ[_VISIBLE] = before
             # The locks are closed and not unlocked: a guard that has still work to do keeps its share of them.
             _held.clear()
+
+
+def claimed_when_asked(count: int, resources: ExitStack) -> Callable[[], list[str]]:
+    """Gives the GPUs, which are claimed when they are first asked for, and held until `resources` closes."""
+    gpus: list[str] = []
+
+    def claim() -> list[str]:
+        if count and not gpus:
+            gpus.extend(resources.enter_context(claimed_gpus(count)))
+        return gpus
+
+    return claim
 
 
 def held_descriptors() -> tuple[int, ...]:

@@ -12,12 +12,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from corpusmith.identity import shard_names
+from corpusmith.metrics import KINDS
 
 Config = Mapping[str, Any]
 # Settings of a model or scorer that change no answer and no score, only where and how fast they are made; and, beside
 # them, those of engines.
 _MACHINE = (
-    "batch_size", "tokens_per_batch", "memory_mb", "runtime_minutes", "tp", "stall_timeout", "drain_seconds",
+    "batch_size", "tokens_per_batch", "compile", "memory_mb", "runtime_minutes", "tp", "stall_timeout",
+    "drain_seconds",
 )  # fmt: skip
 _TUNING = {
     "openai": (
@@ -32,6 +34,9 @@ _TUNING = {
     ),
     "vllm": ("gpu_memory_utilization", "max_num_seqs"),
 }
+# The step that holds a release against references, and what the steps of its metrics begin with.
+EVALUATION = "evaluation"
+_METRIC_STEP = f"{EVALUATION}-"
 # What the identity of a model behind an API stands for.
 _ADDRESS = ("base_url", "model", "identity")
 
@@ -76,7 +81,7 @@ def counting_receipt_of(config: Config, dataset: str) -> str:
 
 
 def environment_of(config: Config, kind: str, name: str) -> str:
-    """The environment for a kind of work (an engine, metricx) on the device of a model or scorer."""
+    """The environment for a kind of work (an engine, a metric) on the device of a model or scorer."""
     # An API is asked from a CPU: there is one environment for it.
     return f"{kind}-cpu" if entry_of(config, name)["device"] == "cpu" and kind != "openai" else kind
 
@@ -115,6 +120,36 @@ def gpus_of(config: Config, name: str) -> int:
     return entry["tp"] if entry["device"] == "cuda" else 0
 
 
+def scorer_program_of(config: Config, name: str) -> str:
+    """The program that runs a scorer."""
+    return KINDS[entry_of(config, name)["metric"]].program
+
+
+def scorer_environment_of(config: Config, name: str) -> str:
+    """The environment for a scorer's program on the scorer's device."""
+    return environment_of(config, KINDS[entry_of(config, name)["metric"]].environment, name)
+
+
+def scorer_options(config: Config, name: str, references: bool) -> list[str]:
+    """Flags of a scorer's program on which its scores depend. references: whether it may read them."""
+    entry = entry_of(config, name)
+    if entry["metric"] != "reward":
+        return [] if references else ["--no-references"]
+    reward = entry["reward"]
+    flags = ["--form", reward["form"]]
+    if reward["max_length"] is not None:
+        flags += ["--max-length", str(reward["max_length"])]
+    return flags
+
+
+def scorer_tuning(config: Config, name: str) -> list[str]:
+    """Flags of a scorer's program that only say how it runs."""
+    entry = entry_of(config, name)
+    if entry["metric"] == "reward":
+        return ["--trust-remote-code"] if entry["reward"]["trust_remote_code"] else []
+    return ["--compile"] if entry["compile"] else []
+
+
 def api_jobs_of(config: Config, name: str) -> int:
     """Whether a job asks an API, as a count."""
     return int(entry_of(config, name).get("engine") == "openai")
@@ -123,12 +158,33 @@ def api_jobs_of(config: Config, name: str) -> int:
 def step_of(config: Config, dataset: str, step: str) -> Mapping[str, Any]:
     """The config of a step by its name in the results.
 
-    baseline, which the toy demo draws from random sources to compare with, is asked as final is.
+    baseline, which the toy demo draws from random sources to compare with, is asked as final is. The metrics of an
+    evaluation are a step each, of tables that they share.
     """
     entry = config["datasets"][dataset]
     if step == "judge":
         return entry["filter"]["judge"]
+    if step.startswith(_METRIC_STEP):
+        evaluation = entry["evaluation"]
+        shared = {name: evaluation[name] for name in ("shards", "max_failed")}
+        return shared | evaluation["metrics"][step.removeprefix(_METRIC_STEP)]
     return entry["final"] if step == "baseline" else entry[step]
+
+
+def scored_step(step: str) -> str:
+    """The step whose requests and completions a step scores: its own, or the evaluation's."""
+    return EVALUATION if step.startswith(_METRIC_STEP) else step
+
+
+def metric_steps(config: Config, dataset: str) -> dict[str, str]:
+    """The steps of an evaluation, by the names of their metrics."""
+    evaluation = config["datasets"][dataset]["evaluation"]
+    return {} if evaluation is None else {name: f"{_METRIC_STEP}{name}" for name in evaluation["metrics"]}
+
+
+def evaluated_datasets(config: Config) -> list[str]:
+    """Datasets whose releases are held against references."""
+    return [name for name, entry in config["datasets"].items() if entry["evaluation"] is not None]
 
 
 def shards_of(config: Config, dataset: str, step: str) -> list[str]:
@@ -158,7 +214,8 @@ def release_config(config: Config, dataset: str) -> dict[str, Any]:
     """
     models: dict[str, Any] = {}
     scorers: dict[str, Any] = {}
-    counting = config["datasets"][dataset]["sources"].get("tokenizer")
+    entry = config["datasets"][dataset]
+    counting = entry["sources"].get("tokenizer")
     for name in dict.fromkeys([*models_of(config, dataset), *([counting] if counting is not None else [])]):
         kind = models if name in config["models"] else scorers
         kind[name] = _without_tuning(entry_of(config, name))
@@ -166,7 +223,8 @@ def release_config(config: Config, dataset: str) -> dict[str, Any]:
         "limit": config["limit"],
         "models": models,
         "scorers": scorers,
-        "datasets": {dataset: config["datasets"][dataset]},
+        # An evaluation says what a release is like, and changes none.
+        "datasets": {dataset: {key: value for key, value in entry.items() if key != EVALUATION}},
     }
 
 
@@ -254,7 +312,8 @@ def asking(config: Config, dataset: str) -> list[str]:
     steps = _steps(config, dataset)
     if "toy" in config["datasets"][dataset]["sources"]:
         steps.append("baseline")
-    return [_sharded(config, dataset, step, kind) for step in steps for kind in _kinds(step)]
+    found = [_sharded(config, dataset, step, kind) for step in steps for kind in _kinds(step)]
+    return [*found, *(_sharded(config, dataset, step, "scores") for step in metric_steps(config, dataset).values())]
 
 
 def filters(config: Config, dataset: str) -> list[str]:
@@ -269,5 +328,5 @@ def environments(config: Config, dataset: str) -> list[str]:
         step_config = step_of(config, dataset, step)
         found.add(engine_environment_of(config, step_config["model"]))
         if "scorer" in step_config:
-            found.add(environment_of(config, "metricx", step_config["scorer"]))
+            found.add(scorer_environment_of(config, step_config["scorer"]))
     return sorted(found)

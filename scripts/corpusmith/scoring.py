@@ -6,7 +6,7 @@ As with answers, all that the store does not know is scored first, and the table
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby, islice, tee, zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from corpusmith.asking import Keeper, ask, label_of, store_or_none
 from corpusmith.engines.protocol import Worker
 from corpusmith.errors import InputError
 from corpusmith.generation import GenerationStats, tally_items
-from corpusmith.identity import score_key
-from corpusmith.pairs import Pair, PairQuestion, PairScore
+from corpusmith.metrics import Metric
+from corpusmith.pairs import PairQuestion, PairScore
 from corpusmith.program import Progress
 from corpusmith.stopping import Stopping
 from corpusmith.store import SCORE, Store, score_entry
@@ -28,16 +28,11 @@ WINDOW = 8192
 _DIGITS = 6
 
 
-def metricx_identity(checkpoint: str, dtype: str) -> str:
-    """What scores of MetricX-24 are known by. checkpoint: the identity of the model; dtype: what it computes with."""
-    return f"metricx-24 {checkpoint} {dtype}"
-
-
 def score_completions(
     requests: str | Path,
     completions: str | Path,
     worker: Worker[PairQuestion, PairScore],
-    metric: str,
+    metric: Metric,
     scores: str | Path,
     account: Account,
     max_failed: float = 0.0,
@@ -46,9 +41,9 @@ def score_completions(
 ) -> GenerationStats:
     """Scores every completion against the source of its request and writes the scores in the completions' order.
 
-    metric: the scorer's identity. max_failed: share of the answers that may get no score; more is an InputError, with
-    the scores kept. store: where scores are looked up first, and kept as they come. stopping: knows when to stop; then
-    Stopped is raised, with the scores kept. Each distinct pair is scored once.
+    metric: what the worker computes. max_failed: share of the answers that may get no score; more is an InputError,
+    with the scores kept. store: where scores are looked up first, and kept as they come. stopping: knows when to stop;
+    then Stopped is raised, with the scores kept. Each distinct pair is scored once.
     """
     stats = GenerationStats()
     start = time.monotonic()
@@ -60,12 +55,14 @@ def score_completions(
     return stats
 
 
-def count_missing(requests: str | Path, completions: str | Path, metric: str, store: Store) -> int:
+def count_missing(requests: str | Path, completions: str | Path, metric: Metric, store: Store) -> int:
     """How many of the pairs the store does not know."""
-    rows = _with_sources(requests, completions)
+    rows = _with_requests(requests, completions, metric)
     missing = 0
     while some := list(islice(rows, WINDOW)):
-        missing += len(store.missing(SCORE, metric, (_entry(metric, row) for row in some if row["error"] is None)))
+        missing += len(
+            store.missing(SCORE, metric.identity, (_entry(metric, row) for row in some if row["error"] is None))
+        )
     return missing
 
 
@@ -73,7 +70,7 @@ def _score_missing(
     requests: str | Path,
     completions: str | Path,
     worker: Worker[PairQuestion, PairScore],
-    metric: str,
+    metric: Metric,
     store: Store,
     stopping: Stopping,
     stats: GenerationStats,
@@ -83,7 +80,7 @@ def _score_missing(
 
     def questions() -> Iterator[PairQuestion]:
         handle = 0
-        rows = _with_sources(requests, completions)
+        rows = _with_requests(requests, completions, metric)
         while some := list(islice(rows, WINDOW)):
             pairs = {_entry(metric, row): row for row in some if row["error"] is None}
             missing = keeper.missing(pairs)
@@ -96,7 +93,7 @@ def _score_missing(
                 handle += 1
                 label = label_of(row, row["sample"])
                 in_flight[handle] = entry, label
-                yield PairQuestion(handle, _pair(row), label)
+                yield PairQuestion(handle, metric.pair(row), label)
 
     def take(answer: PairScore) -> None:
         entry, label = in_flight.pop(answer.handle)
@@ -108,7 +105,7 @@ def _score_missing(
 
     with (
         Progress("scoring", row_count(completions), "answers") as progress,
-        Keeper[PairScore](store, SCORE, metric) as keeper,
+        Keeper[PairScore](store, SCORE, metric.identity) as keeper,
     ):
         ask(worker, questions(), take, stopping)
     return keeper.failures
@@ -118,7 +115,7 @@ def _write(
     requests: str | Path,
     completions: str | Path,
     scores: str | Path,
-    metric: str,
+    metric: Metric,
     store: Store,
     failures: dict[bytes, PairScore],
     max_failed: float,
@@ -127,8 +124,8 @@ def _write(
     """Writes the scores table from the store."""
     rows = 0
     last_failure = ""
-    places, again = tee(_with_sources(requests, completions))
-    known = store.in_order(SCORE, metric, (_entry(metric, row) for row in again))
+    places, again = tee(_with_requests(requests, completions, metric))
+    known = store.in_order(SCORE, metric.identity, (_entry(metric, row) for row in again))
     with open_table(scores, SCORES) as writer:
         for row, score in zip(places, known, strict=True):
             place = label_of(row, row["sample"])
@@ -148,7 +145,7 @@ def _write(
                     "score": score["score"] if answered and score is not None else None,
                     "truncated": answered and score is not None and score["truncated"],
                     "error": error,
-                    "key": _key(metric, row),
+                    "key": metric.key(row),
                 }
             )
             rows += 1
@@ -159,38 +156,32 @@ def _write(
             )
 
 
-def _key(metric: str, row: dict[str, Any]) -> str:
-    pair = _pair(row)
-    return score_key(metric, pair.source, pair.hypothesis, pair.reference)
+def _entry(metric: Metric, row: Mapping[str, Any]) -> bytes:
+    """What the store knows a score by."""
+    return score_entry(metric.key(row))
 
 
-def _entry(metric: str, row: dict[str, Any]) -> bytes:
-    return score_entry(_key(metric, row))
-
-
-def _pair(row: dict[str, Any]) -> Pair:
-    return Pair(row["source"], row["text"], row["reference"])
-
-
-def _with_sources(requests: str | Path, completions: str | Path) -> Iterator[dict[str, Any]]:
-    """Completions, each with the source and reference of its request; both tables are in the same order."""
+def _with_requests(requests: str | Path, completions: str | Path, metric: Metric) -> Iterator[dict[str, Any]]:
+    """Completions, each with what the metric reads of its request; both tables are in the same order."""
     answers = groupby(
         read_rows(completions, COMPLETIONS, ["item_id", "request", "sample", "text", "error"]),
         key=lambda row: (row["item_id"], row["request"]),
     )
-    names = ["item_id", "request", "first_sample", "n", "source", "reference"]
+    shown = ["messages", "prompt", "reference"] if metric.conversation else ["source", "reference"]
+    names = ["item_id", "request", "first_sample", "n", *shown]
     for number, request in enumerate(read_rows(requests, REQUESTS, names)):
         if request["n"] == 0:
             continue
         key, rows = next(answers, (None, iter(())))
         if key != (request["item_id"], request["request"]):
             raise InputError(f"{completions}: does not belong to {requests}: row {number} there asks something else")
-        if request["source"] is None:
-            raise InputError(f"{requests}: row {number}: no source, so that there is nothing to score against")
+        if all(request[name] is None for name in shown[:-1]):
+            what = "neither messages nor a prompt" if metric.conversation else "no source"
+            raise InputError(f"{requests}: row {number}: {what}, so that there is nothing to score against")
         wanted = range(request["first_sample"], request["first_sample"] + request["n"])
         for sample, row in zip_longest(wanted, rows):
             if row is None or row["sample"] != sample:
                 raise InputError(f"{completions}: does not belong to {requests}: row {number} there asks other samples")
-            yield row | {"source": request["source"], "reference": request["reference"]}
+            yield row | {name: request[name] for name in shown}
     if next(answers, None) is not None:
         raise InputError(f"{completions}: has rows that {requests} does not ask for")

@@ -14,13 +14,10 @@ from corpusmith.engines.hosted import HostedWorker
 from corpusmith.engines.protocol import ENGINES, Answer, Question, Renderer, Worker
 from corpusmith.engines.supervised import SupervisedEngine
 from corpusmith.errors import InputError
-from corpusmith.gpu_claims import claimed_gpus
+from corpusmith.gpu_claims import claimed_when_asked
 from corpusmith.models import folder_of, read_receipt
 from corpusmith.program import log
 from corpusmith.stopping import Stopping
-
-# The default of the config.
-_MAX_NUM_SEQS = 256
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
@@ -61,15 +58,14 @@ def choose_engine(
     flags: argparse.Namespace, *, stall_timeout: float, stopping: Stopping, resources: ExitStack
 ) -> SupervisedEngine:
     """The engine, which starts with the first question: GPUs are claimed then, and held until `resources` closes."""
-    start = partial(_start, flags, _settings(flags))
-    gpus: list[str] = []
+    wanted = flags.tp if flags.engine != "openai" and flags.device == "cuda" else 0
+    claim, settings = claimed_when_asked(wanted, resources), _settings(flags)
 
-    def claim_and_start(share: float) -> Worker[Question, Answer]:
-        if flags.engine != "openai" and flags.device == "cuda" and not gpus:
-            gpus.extend(resources.enter_context(claimed_gpus(flags.tp)))
-        return start(share)
+    def start(share: float) -> Worker[Question, Answer]:
+        claim()
+        return _start(flags, settings, share)
 
-    engine = SupervisedEngine(choose_renderer(flags), claim_and_start, stall_timeout=stall_timeout, stopping=stopping)
+    engine = SupervisedEngine(choose_renderer(flags), start, stall_timeout=stall_timeout, stopping=stopping)
     resources.callback(engine.close)
     return engine
 
@@ -85,10 +81,10 @@ def _start(flags: argparse.Namespace, settings: dict[str, Any], share: float) ->
     log.info("loading %s", folder)
     model = {name: getattr(flags, name) for name in ("device", "dtype", "max_length", "trust_remote_code")}
     if flags.engine == "vllm":
-        from corpusmith.engines.vllm_engine import VllmEngine
+        from corpusmith.engines.vllm_engine import MAX_NUM_SEQS, VllmEngine
 
         check_devices(flags.device, flags.tp)
-        most = max(1, int(share * settings.get("max_num_seqs", _MAX_NUM_SEQS)))
+        most = max(1, int(share * settings.get("max_num_seqs", MAX_NUM_SEQS)))
         return VllmEngine(folder, tp=flags.tp, **model, **settings | {"max_num_seqs": most})
     batch_size = max(1, int(share * flags.batch_size))
     return HostedWorker(partial(_make_transformers, folder, flags.tp, batch_size, model))

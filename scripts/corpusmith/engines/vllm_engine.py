@@ -38,6 +38,8 @@ from corpusmith.pretrained import load_part
 from corpusmith.program import log
 
 DTYPES = ("float32", "bfloat16", "float16")
+# Answers that are generated together where nobody says how many.
+MAX_NUM_SEQS = 256
 # In flight for each answer that vLLM generates at once: what waits keeps vLLM busy while answers are handed on.
 _IN_FLIGHT = 4
 # Engine arguments that are the engine's own business.
@@ -104,7 +106,7 @@ class VllmEngine:
         max_length: int | None = None,
         trust_remote_code: bool = False,
         gpu_memory_utilization: float = 0.9,
-        max_num_seqs: int = 256,
+        max_num_seqs: int = MAX_NUM_SEQS,
         quantization: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
