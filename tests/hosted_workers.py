@@ -6,11 +6,11 @@ import math
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from corpusmith.engines.protocol import EngineDied, OutOfMemory
 from corpusmith.errors import InputError
-from corpusmith.pairs import Pair, PairQuestion, PairScore
+from corpusmith.pairs import Pair, PairQuestion, PairScore, Scored
 
 HANG, DIE, MEMORY, BUG, WRONG, SLOW = "hang", "die", "memory", "bug", "wrong", "slow"
 
@@ -110,3 +110,16 @@ class WhereWorker(LengthWorker):
         time.sleep(0.01)
         device = float(os.environ["CUDA_VISIBLE_DEVICES"])
         return [PairScore(answer.handle, device, False) for answer in super().collect(timeout)]
+
+
+class LengthScorer:
+    """Scores with the length of the answer, at once."""
+
+    def __init__(self, *, parts: int, tokens_per_batch: int) -> None:
+        pass
+
+    def prepare(self, pairs: Sequence[Pair]) -> Sequence[Pair]:
+        return pairs
+
+    def score_batches(self, pairs: Sequence[Pair]) -> Iterator[list[Scored]]:
+        yield [Scored(place, float(len(pair.hypothesis)), False) for place, pair in enumerate(pairs)]

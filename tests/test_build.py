@@ -11,10 +11,8 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,16 +41,6 @@ AFTER_SELECTION = {
     "measure_toy_quality",
 }  # fmt: skip
 AFTER_FILTER = {"filter_translations", "merge_rejected", "write_split", "release_dataset", "measure_toy_quality"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _bytecode(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where Python keeps no bytecode, each job compiles its libraries anew, which is most of a small job's time."""
-    with pytest.MonkeyPatch.context() as patch:
-        if sys.dont_write_bytecode:
-            patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
-            patch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path_factory.mktemp("bytecode")))
-        yield
 
 
 @pytest.fixture(scope="module")

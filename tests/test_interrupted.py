@@ -127,16 +127,13 @@ Start = Callable[..., Running]
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+def start() -> Iterator[Start]:
     """Starts a program; what still runs in the end is killed, and with it, by its guard, the process of the model."""
     started: list[Running] = []
-    # Where Python keeps no bytecode, each start would compile all libraries anew, which is most of its time.
-    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode"))}
-    kept = {} if not sys.dont_write_bytecode else bytecode
 
     def begin(shard: Shard, made: Path, *flags: str, **variables: str) -> Running:
         made.mkdir(exist_ok=True)
-        started.append(Running(shard, made, flags, kept | variables))
+        started.append(Running(shard, made, flags, variables))
         return started[-1]
 
     yield begin
