@@ -26,6 +26,7 @@ include: "rules/score.smk"
 include: "rules/filter.smk"
 include: "rules/translation.smk"
 include: "rules/release.smk"
+include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/store.smk"
 include: "rules/preflight.smk"
@@ -41,3 +42,6 @@ rule all:
         expand("{results}/{dataset}/release/manifest.json", results=RESULTS, dataset=CONFIG["datasets"]),
         expand("{results}/{dataset}/run-stats.json", results=RESULTS, dataset=CONFIG["datasets"]),
         expand("{results}/{dataset}/quality.json", results=RESULTS, dataset=layout.toy_datasets(CONFIG)),
+        expand(
+            "{results}/{dataset}/evaluation/metrics.json", results=RESULTS, dataset=layout.evaluated_datasets(CONFIG)
+        ),

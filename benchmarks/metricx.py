@@ -3,10 +3,12 @@
 Both score the same pairs with the same weights, in turns. The loop is stock transformers: tokenise, cut, drop the end
 token, run the whole model, take one logit of 250,112. Weights are random, of the shape of an mT5 of the size asked for;
 texts are random words, in lengths that vary as those of sentences do. Needs torch and transformers 5 alone, so that it
-can be tried on any GPU machine. Prints a table with the medians of the rounds, the largest difference of two scores,
-and last of all the ratio of the rates.
+can be tried on any GPU machine. Prints a table with the medians of the rounds, the share of what the device can do that
+the encoder reaches, the largest difference of two scores, and last of all the ratio of the rates. What was tried, and
+what each change gave, is in docs/scoring.md.
 
     python benchmarks/metricx.py --size small --pairs 300 --dtype float32
+    python benchmarks/metricx.py --dtype bfloat16 --compile
     python benchmarks/metricx.py --size large --pairs 8000 --loop-pairs 200 --device cuda --dtype bfloat16
 """
 
@@ -110,28 +112,68 @@ class Loop:
         return scores
 
 
+def encoder_operations(size: str, lengths: list[int]) -> float:
+    """Floating-point operations of the encoder for texts of these lengths, two for each product and sum."""
+    width, feed_forward, layers, heads = SIZES[size]
+    inner = heads * HEAD_WIDTH
+    of_weights = 2 * (4 * width * inner + 3 * width * feed_forward)
+    return layers * sum(length * (of_weights + 4 * length * inner) for length in lengths)
+
+
+def product_rate(device: str, number_format: torch.dtype) -> float:
+    """Operations a second of one large matrix product here: what nothing made of matrix products exceeds."""
+    size = 8192 if device == "cuda" else 2048
+    one, other = (torch.randn(size, size, device=device, dtype=number_format) for _ in range(2))
+    best = 0.0
+    for _ in range(8):
+        _wait(device)
+        begin = time.perf_counter()
+        for _ in range(4):
+            one @ other
+        _wait(device)
+        best = max(best, 4 * 2 * size**3 / (time.perf_counter() - begin))
+    return best
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
 def main() -> None:
     """Measures both, in turns."""
     parser = argument_parser(__doc__)
     parser.add_argument("--size", choices=SIZES, default="small", help="shape of the model (default small)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where it runs (default cpu)")
     parser.add_argument("--dtype", default="float32", help="number format (default float32)")
+    parser.add_argument("--loop-dtype", help="number format of the loop (default: the same)")
     parser.add_argument("--pairs", type=int, default=300, help="how many pairs ours scores (default 300)")
     parser.add_argument("--loop-pairs", type=int, help="how many of them the loop scores (default: all)")
     parser.add_argument("--mean-tokens", type=int, default=87, help="mean length of a pair (default 87)")
-    parser.add_argument("--tokens-per-batch", type=int, default=4096, help="most tokens in a batch (default 4096)")
+    parser.add_argument("--tokens-per-batch", type=int, help="most tokens in a batch (default 2048; 16384 on a GPU)")
+    parser.add_argument("--compile", action="store_true", help="let torch compile the layers, in the first round")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads on a CPU (default all)")
     parser.add_argument("--rounds", type=int, default=3, help="how often to measure each (default 3)")
     flags = parser.parse_args()
     torch.set_num_threads(flags.threads)
     pairs = make_pairs(flags.pairs, flags.mean_tokens)
     few = pairs[: flags.loop_pairs]
+    tokens_per_batch = flags.tokens_per_batch or (16_384 if flags.device == "cuda" else 2048)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model, tokenizer = make_checkpoint(folder, flags.size), make_tokenizer(folder)
         number_format = getattr(torch, flags.dtype)
-        loop = Loop(model.to(flags.device, number_format), tokenizer, flags.device)
-        ours = MetricX(folder, folder, device=flags.device, dtype=flags.dtype, tokens_per_batch=flags.tokens_per_batch)
+        loop_format = getattr(torch, flags.loop_dtype or flags.dtype)
+        loop = Loop(model.to(flags.device, loop_format), tokenizer, flags.device)
+        ours = MetricX(
+            folder,
+            folder,
+            device=flags.device,
+            dtype=flags.dtype,
+            tokens_per_batch=tokens_per_batch,
+            compiled=flags.compile,
+        )
+        lengths = [len(tokens) - 1 for tokens in tokenizer([as_input(pair) for pair in pairs])["input_ids"]]
         rates: dict[str, list[float]] = {"corpusmith": [], "one at a time": []}
         for number in range(flags.rounds + 1):
             begin = time.perf_counter()
@@ -139,15 +181,21 @@ def main() -> None:
             middle = time.perf_counter()
             singly = loop.score(few)
             end = time.perf_counter()
-            # A first round only warms up.
+            # A first round only warms up, and compiles.
             if number > 0:
                 rates["corpusmith"].append(len(pairs) / (middle - begin))
                 rates["one at a time"].append(len(few) / (end - middle))
+        possible = product_rate(flags.device, number_format)
     difference = max(abs(one - other) for one, other in zip(scores, singly, strict=False))
     print(f"{'':<16}{'pairs/s':>10}")
     found = {way: statistics.median(values) for way, values in rates.items()}
     for way, rate in found.items():
         print(f"{way:<16}{rate:>10,.1f}")
+    reached = encoder_operations(flags.size, lengths) / len(pairs) * found["corpusmith"]
+    print(
+        f"the encoder's products: {reached / 1e12:.3g} TFLOP/s, {reached / possible:.0%} of the {possible / 1e12:.3g}"
+        " TFLOP/s that one large product reaches here"
+    )
     print(f"largest difference of two scores {difference:.2g}, of scores from {min(singly):.2f} to {max(singly):.2f}")
     print(f"ratio {found['corpusmith'] / found['one at a time']:.2f}")
 

@@ -320,6 +320,28 @@ def asked_flags(wildcards):
     return {"prefilter": "--greedy --n 1", "final": f"--n {n}", "baseline": f"--greedy --n {n}"}[wildcards.step]
 
 
+# --- evaluation ---
+
+(EVALUATION_SHARD,) = layout.shard_names(layout.EVALUATION_SHARDS)
+
+
+def references_of(wildcards):
+    """Right translations: files of the user's, or the toy world's truth."""
+    references = CONFIG["datasets"][wildcards.dataset]["evaluation"]["references"]
+    return references.get("files", f"{dataset_folder(wildcards)}/evaluation/toy.jsonl.gz")
+
+
+def reference_field(key):
+    """What the texts of a reference are called; those of the toy world go by the defaults."""
+    return dataset_config("evaluation", "references", key)
+
+
+def metric_tables(wildcards):
+    """The scores of an evaluation."""
+    steps = layout.metric_steps(CONFIG, wildcards.dataset).values()
+    return files_of(wildcards, [f"{step}/scores={layout.EVALUATION_SHARDS}" for step in steps])
+
+
 # --- the store ---
 
 

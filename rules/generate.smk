@@ -48,6 +48,9 @@ rule generate:
         "<logs>/generate/{dataset}/{step}/{shard}.log",
     benchmark:
         "<benchmarks>/generate/{dataset}/{step}/{shard}.tsv"
+    wildcard_constraints:
+        # Its completions are chosen among those of other steps.
+        step=f"(?!{layout.EVALUATION}/)[^/]+",
     conda:
         engine_environment
     resources:

@@ -221,7 +221,6 @@ EVALUATED["datasets"]["news"]["evaluation"] = {
         "qe": {"scorer": "metricx-large", "references": False},
         "judged.by": {"scorer": "reward", "references": True},
     },
-    "shards": 2,
     "max_failed": 0.5,
 }
 
@@ -229,12 +228,16 @@ EVALUATED["datasets"]["news"]["evaluation"] = {
 def test_the_metrics_of_an_evaluation_are_a_step_each_of_tables_that_they_share() -> None:
     assert layout.metric_steps(EVALUATED, "news") == {"qe": "evaluation-qe", "judged.by": "evaluation-judged.by"}
     assert layout.step_of(EVALUATED, "news", "evaluation-qe") == {
-        "scorer": "metricx-large", "references": False, "shards": 2, "max_failed": 0.5,
+        "scorer": "metricx-large", "references": False, "shards": 1, "max_failed": 0.5,
     }  # fmt: skip
     assert layout.scored_step("evaluation-qe") == "evaluation"
     assert layout.scored_step("final") == "final"
     added = [*layout.asking(EVALUATED, "news")][len(layout.asking(PLAIN, "news")) :]
-    assert added == ["evaluation-qe/scores=2", "evaluation-judged.by/scores=2"]
+    assert added == ["evaluation-qe/scores=1", "evaluation-judged.by/scores=1"]
+    assert layout.metric_flags(EVALUATED, "news") == [
+        *("--metric", "qe", "lower", "results/news/evaluation-qe/scores"),
+        *("--metric", "judged.by", "higher", "results/news/evaluation-judged.by/scores"),
+    ]
     assert layout.evaluated_datasets(EVALUATED) == ["news"]
 
 

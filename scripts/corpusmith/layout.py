@@ -37,6 +37,8 @@ _TUNING = {
 # The step that holds a release against references, and what the steps of its metrics begin with.
 EVALUATION = "evaluation"
 _METRIC_STEP = f"{EVALUATION}-"
+# Three answers to each released source that has a reference are work for one job.
+EVALUATION_SHARDS = 1
 # What the identity of a model behind an API stands for.
 _ADDRESS = ("base_url", "model", "identity")
 
@@ -166,8 +168,8 @@ def step_of(config: Config, dataset: str, step: str) -> Mapping[str, Any]:
         return entry["filter"]["judge"]
     if step.startswith(_METRIC_STEP):
         evaluation = entry["evaluation"]
-        shared = {name: evaluation[name] for name in ("shards", "max_failed")}
-        return shared | evaluation["metrics"][step.removeprefix(_METRIC_STEP)]
+        metric = evaluation["metrics"][step.removeprefix(_METRIC_STEP)]
+        return metric | {"shards": EVALUATION_SHARDS, "max_failed": evaluation["max_failed"]}
     return entry["final"] if step == "baseline" else entry[step]
 
 
@@ -180,6 +182,16 @@ def metric_steps(config: Config, dataset: str) -> dict[str, str]:
     """The steps of an evaluation, by the names of their metrics."""
     evaluation = config["datasets"][dataset]["evaluation"]
     return {} if evaluation is None else {name: f"{_METRIC_STEP}{name}" for name in evaluation["metrics"]}
+
+
+def metric_flags(config: Config, dataset: str) -> list[str]:
+    """The metrics of an evaluation as flags of evaluate_release.py: name, which is better, folder of the scores."""
+    evaluation, flags = config["datasets"][dataset]["evaluation"], []
+    for name, step in metric_steps(config, dataset).items():
+        kind = KINDS[entry_of(config, evaluation["metrics"][name]["scorer"])["metric"]]
+        folder = f"{results_folder(config)}/{dataset}/{step}/scores"
+        flags += ["--metric", name, "lower" if kind.lower_is_better else "higher", folder]
+    return flags
 
 
 def evaluated_datasets(config: Config) -> list[str]:
