@@ -19,7 +19,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from corpusmith.errors import InputError
-from corpusmith.evaluation import MetricScores, evaluate, table_lines
+from corpusmith.evaluation import MetricScores, evaluate
+from corpusmith.evaluation_lines import evaluation_lines
 from corpusmith.files import write_json
 from corpusmith.program import argument_parser, log, run
 
@@ -45,7 +46,7 @@ def main() -> None:
     metrics = [MetricScores(name, direction, Path(scores)) for name, direction, scores in flags.metric]
     results = evaluate(flags.evaluation, flags.shards, flags.target_language, metrics)
     write_json(flags.metrics, results)
-    for line in table_lines(results):
+    for line in evaluation_lines(results):
         log.info(line)
 
 

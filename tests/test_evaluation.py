@@ -22,7 +22,8 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 
 from corpusmith.errors import InputError
-from corpusmith.evaluation import MetricScores, bleu, evaluate, table_lines
+from corpusmith.evaluation import MetricScores, bleu, evaluate
+from corpusmith.evaluation_lines import evaluation_lines
 from corpusmith.identity import digest, item_id, shard_names, shard_of
 from corpusmith.metrics import metricx
 from corpusmith.references import (
@@ -674,7 +675,13 @@ def test_one_row_has_no_standard_error_and_none_has_no_mean(tmp_path: Path) -> N
     greedy = found["corpus_metrics"]["BLEU"]["systems"]["greedy"]["score"]
     assert greedy == pytest.approx(100, abs=1e-6)
     assert found["corpus_metrics"]["BLEU"]["against_greedy"]["released"]["p_value"] is None
-    assert any(line.split()[:1] == ["released"] and line.endswith("-") for line in table_lines(found))
+    title, heads, *lines = evaluation_lines(found)
+    assert title == "Against references, 1 sources:"
+    assert heads.split() == ["metric", "better", "greedy", "sampled", "released", "released", "-", "greedy"]
+    assert [line.split() for line in lines[-2:]] == [
+        ["one", "higher", "0.50", "0.25", "0.75", "+0.25"],
+        ["none", "higher", "-", "-", "-", "-"],
+    ]
 
 
 def test_rows_that_all_failed_are_an_error(tmp_path: Path) -> None:

@@ -165,6 +165,18 @@ def test_the_programs_measure_a_build_and_show_it(tmp_path: Path) -> None:
     assert shown[1:] == list(quality_lines(quality))
     assert len(shown) == 1 + 6 + 5
 
+    against = {"released": {"difference": 1.25, "standard_error": 0.5}}
+    systems = {"greedy": {"score": 90.0}, "released": {"score": 91.25}}
+    bleu = {"direction": "higher", "systems": systems, "against_greedy": against}
+    write_json(
+        tmp_path / "evaluation" / "metrics.json",
+        {"rows": {"in": 9, "kept": 7, "dropped": {"no_answer": 2}}, "corpus_metrics": {"BLEU": bleu}, "metrics": {}},
+    )
+    *others, title, _, line = run_program("show_quality.py", tmp_path).stdout.splitlines()
+    assert others == shown
+    assert title == "Against references, 7 sources (2 left out: no answer):"
+    assert line.split() == ["BLEU", "higher", "90.00", "91.25", "+1.25", "±", "0.50"]
+
 
 def test_the_lines_show_every_step_with_answers_as_percentages() -> None:
     right, none = {"exact": 0.9616, "chrf": 98.77, "rows": 1200}, {"exact": None, "chrf": None, "rows": 0}

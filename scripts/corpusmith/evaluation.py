@@ -288,29 +288,3 @@ def _measure(metric: MetricScores, evaluation: Path, shards: int) -> dict[str, A
 def _is_number(score: float | None) -> bool:
     # A model in too narrow a number format gives NaN or infinity.
     return score is not None and math.isfinite(score)
-
-
-# --- for people ---
-
-
-def table_lines(results: Mapping[str, Any]) -> Iterator[str]:
-    """The numbers as an aligned table: a line for each system, and one for each difference from greedy."""
-    rows = results["rows"]
-    dropped = sum(rows["dropped"].values())
-    yield f"{rows['kept']:,} rows with an answer by every system; left out: {dropped:,}"
-    columns = [["", *SYSTEMS, *(f"{system} - {GREEDY}" for system in _OTHERS)]]
-    for name, metric in (results["corpus_metrics"] | results["metrics"]).items():
-        values = [_cell(metric["systems"][system]) for system in SYSTEMS]
-        values += [_cell(metric[f"against_{GREEDY}"][system], "+") for system in _OTHERS]
-        columns.append([f"{name} ({metric['direction']})", *values])
-    widths = [max(map(len, column)) for column in columns]
-    for first, *others in zip(*columns, strict=True):
-        yield "  ".join([first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]).rstrip()
-
-
-def _cell(values: Mapping[str, Any], sign: str = "") -> str:
-    number = next(values[name] for name in ("score", "mean", "difference") if name in values)
-    if number is None:
-        return "-"
-    error = values.get("standard_error")
-    return f"{number:{sign}.3f}" + (f" ± {error:.3f}" if error is not None else "")
