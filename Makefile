@@ -73,4 +73,4 @@ bench-%: $(TESTS)/.done
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(TESTS) .venv-vllm .venv-vllm-cpu .snakemake
+	rm -rf $(VENV) $(TESTS) .venv-vllm .venv-vllm-cpu .venv-comet-cpu .snakemake

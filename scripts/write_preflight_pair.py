@@ -1,6 +1,6 @@
-"""Writes the smallest thing to score: one source and one answer, as tables of requests and completions.
+"""Writes the smallest thing to score: a source, a reference and an answer, as tables of requests and completions.
 
-out: requests: item_id 9f…, request preflight, source "Hello"   completions: item_id 9f…, sample 0, text "Hello"
+out: requests: item_id 9f…, source "Hello", reference "Hello"   completions: item_id 9f…, sample 0, text "Hello"
 """
 
 from __future__ import annotations
@@ -20,7 +20,11 @@ def main() -> None:
     parser.add_argument("--completions", required=True, help="table of completions to write")
     flags = parser.parse_args()
     item = item_id(_TEXT)
-    write_table(flags.requests, REQUESTS, [request(item, "preflight", prompt=_TEXT, max_tokens=1, source=_TEXT)])
+    write_table(
+        flags.requests,
+        REQUESTS,
+        [request(item, "preflight", prompt=_TEXT, max_tokens=1, source=_TEXT, reference=_TEXT)],
+    )
     answer = {
         "item_id": item,
         "request": "preflight",

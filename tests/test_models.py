@@ -175,6 +175,33 @@ def test_choose_files_takes_each_weight_once() -> None:
     assert choose_files(["config.json", "consolidated.safetensors"]) == ["config.json", "consolidated.safetensors"]
 
 
+def test_a_model_of_comet_is_its_settings_and_its_weights() -> None:
+    names = [
+        ".gitattributes",
+        "LICENSE",
+        "README.md",
+        "checkpoints/.model.ckpt.swp",
+        "checkpoints/model.ckpt",
+        "checkpoints/old/model.ckpt",
+        "hparams.yaml",
+        "results.json",
+    ]
+    assert choose_files(names) == ["checkpoints/model.ckpt", "hparams.yaml"]
+    # Beside a config.json such files are what they always were: nothing that transformers reads.
+    assert choose_files([*names, "config.json"]) == ["config.json", "results.json"]
+    assert choose_files([*names[:-2], "hidden/hparams.yaml"]) == []
+
+
+def test_the_encoder_of_a_comet_model_is_fetched_without_its_weights() -> None:
+    names = [
+        *("README.md", "config.json", "flax_model.msgpack", "model.safetensors", "onnx/config.json", "onnx/model.onnx"),
+        *("onnx/tokenizer.json", "pytorch_model.bin", "rust_model.ot", "sentencepiece.bpe.model", "tf_model.h5"),
+        *("tokenizer.json", "tokenizer_config.json"),
+    ]
+    chosen = choose_files(names, tokenizer_only=True)
+    assert chosen == ["config.json", "sentencepiece.bpe.model", "tokenizer.json", "tokenizer_config.json"]
+
+
 def test_built_receipt_moves_with_its_folder(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "results" / "base" / "model")
     write_receipt(tmp_path / "results" / "base" / "receipt.json", describe_folder(folder, "base", "built"))
@@ -310,6 +337,31 @@ def test_tokenizer_only_leaves_the_weights(hub: HubServer, tmp_path: Path) -> No
     assert (receipt.parameters, receipt.dtype) == (None, None)
     found = Path(fetched_folder(hub, tmp_path).stdout.strip())
     assert Tokenizer.from_file(str(found / "tokenizer.json")).get_vocab() == {"one": 0, "two": 1}
+
+
+def test_a_model_of_comet_is_fetched(hub: HubServer, tmp_path: Path) -> None:
+    folder = tmp_path / "upload"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "hparams.yaml").write_text("class_identifier: regression_metric\n", encoding="utf-8")
+    (folder / "README.md").write_text("# COMET\n", encoding="utf-8")
+    hub.commit(REPO, folder)
+    line = error_line(fetch(hub, tmp_path, "--repo", REPO))
+    assert "has hparams.yaml, as models of COMET have, but no checkpoints/*.ckpt" in line
+
+    (folder / "checkpoints" / "model.ckpt").write_bytes(b"weights")
+    commit = hub.commit(REPO, folder)
+    result = fetch(hub, tmp_path, "--repo", REPO)
+    assert result.returncode == 0, result.stderr
+    assert hub.downloads() == ["checkpoints/model.ckpt", "hparams.yaml"]
+    receipt = read_receipt(tmp_path / "fetch.json")
+    assert (receipt.identity, receipt.parameters, receipt.dtype) == (f"hub:{REPO}@{commit}", None, None)
+    found = Path(fetched_folder(hub, tmp_path).stdout.strip())
+    assert (found / "checkpoints" / "model.ckpt").read_bytes() == b"weights"
+
+    identity = describe_folder(folder, "judge", "local")["identity"]
+    (folder / "hparams.yaml").write_text("class_identifier: ranking_metric\n", encoding="utf-8")
+    assert describe_folder(folder, "judge", "local")["identity"] != identity
+    assert "has no tokenizer" in error_line(fetch(hub, tmp_path, "--repo", REPO, "--tokenizer-only"))
 
 
 def test_gated_model_needs_the_token_and_never_shows_it(hub: HubServer, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ from corpusmith.errors import InputError
 from corpusmith.pairs import Pair, PairQuestion
 from corpusmith.reward import RewardModel
 from corpusmith.scoring_worker import ScoringWorker
+from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, read_rows, write_table
+from scoring_tables import answers, asking, receipt_of, run_scorer
 
 # First and last character of a run of letters.
 SCRIPTS = [("a", "z"), ("а", "я"), ("א", "ת"), ("अ", "ह"), ("가", "궏"), ("一", "侏"), ("😀", "😏")]
@@ -395,3 +397,29 @@ def test_numbers_that_overflow_are_refused(tmp_path: Path) -> None:
     assert abs(RewardModel(folder, form="pair").score([Pair("a", "b")])[0].score) > 70_000
     with pytest.raises(InputError, match=r"overflow in torch\.float16"):
         RewardModel(folder, form="pair", dtype="float16").score([Pair("a", "b")])
+
+
+# --- the program ---
+
+
+def test_the_program_scores_conversations(tmp_path: Path, folder_of: Callable[[str], Path]) -> None:
+    folder = folder_of("llama")
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "the end?"}]
+    asked = [
+        asking(None, 3, prompt=None, messages=messages),
+        asking(None, 1, name="bare", prompt="the user"),
+    ]
+    texts = [["the model", None, "ab " * 300], ["the assistant"]]
+    write_table(tmp_path / "requests.parquet", REQUESTS, asked)
+    completions = [row for one, found in zip(asked, texts, strict=True) for row in answers(one, found)]
+    write_table(tmp_path / "completions.parquet", COMPLETIONS, completions)
+    receipt = receipt_of(folder, tmp_path / "receipt.json")
+    flags = ["--form", "chat", "--max-length", "200", "--dtype", "float32"]
+    done = run_scorer("score_reward.py", tmp_path, receipt, receipt, *flags)
+    assert done.returncode == 0, done.stderr
+    rows = list(read_rows(tmp_path / "scores.parquet", SCORES))
+    assert [row["score"] is None for row in rows] == [False, True, False, False]
+    assert [row["truncated"] for row in rows] == [False, False, True, False]
+    bare = json.dumps([{"role": "user", "content": "the user"}])
+    expected = published(CASES["llama"], folder, [Pair(json.dumps(messages), "the model"), Pair(bare, "the assistant")])
+    assert [rows[0]["score"], rows[3]["score"]] == pytest.approx(expected.tolist(), abs=1e-4)

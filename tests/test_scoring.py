@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import ROOT
+from corpusmith import metrics
 from corpusmith.accounting import Account
 from corpusmith.errors import InputError
 from corpusmith.generation import GenerationStats
-from corpusmith.identity import item_id
 from corpusmith.metrics import Metric
 from corpusmith.metricx import MetricX
-from corpusmith.models import describe_folder, read_receipt, write_receipt
+from corpusmith.models import read_receipt
 from corpusmith.pairs import Pair, Scored
-from corpusmith.requests import request
 from corpusmith.scoring import WINDOW, score_completions
 from corpusmith.scoring_worker import ScoringWorker
 from corpusmith.store import Store
 from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, read_rows, write_table
+from scoring_tables import answers, asking, receipt_of, run_scorer
 from toy_models import mt5_model, mt5_tokenizer, save_mt5
 
 
@@ -54,30 +52,6 @@ class LengthScorer:
         # In an order of its own, a few at a time.
         for start in range(0, len(pairs), 3):
             yield scores[::-1][start : start + 3]
-
-
-def asking(source: str | None, n: int, *, name: str = "sampled", **more: Any) -> dict[str, Any]:
-    prompt = f"Translate: {source}"
-    values = {"prompt": prompt, "temperature": 1.0, "n": n, "max_tokens": 8, "source": source}
-    return request(item_id(prompt), name, **values | more)
-
-
-def answers(row: Mapping[str, Any], texts: Iterable[str | None]) -> list[dict[str, Any]]:
-    """Completions of one request; None is an answer that failed."""
-    return [
-        {
-            "item_id": row["item_id"],
-            "request": row["request"],
-            "sample": row["first_sample"] + place,
-            "text": text or "",
-            "finish_reason": "stop" if text is not None else "error",
-            "prompt_tokens": 1,
-            "completion_tokens": 1,
-            "error": None if text is not None else "no luck",
-            "key": "key",
-        }
-        for place, text in enumerate(texts)
-    ]
 
 
 def score(
@@ -232,23 +206,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def receipt_of(folder: Path, path: Path) -> Path:
-    write_receipt(path, describe_folder(folder, "scorer", "local"))
-    return path
-
-
 def score_metricx(
     tmp_path: Path, receipt: Path, *flags: str, python: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
-    command = [
-        *(sys.executable, *python, str(ROOT / "scripts" / "score_metricx.py")),
-        *("--requests", str(tmp_path / "requests.parquet"), "--completions", str(tmp_path / "completions.parquet")),
-        *("--scorer", str(receipt), "--tokenizer", str(receipt), "--device", "cpu", "--dtype", "float64"),
-        *("--stage", "scores", "--scores", str(tmp_path / "scores.parquet")),
-        *("--account", str(tmp_path / "account.json"), *flags),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=environment)
+    return run_scorer("score_metricx.py", tmp_path, receipt, receipt, "--dtype", "float64", *flags, python=python)
 
 
 def test_the_program_writes_the_scores_of_metricx(tmp_path: Path, checkpoint: Path) -> None:
@@ -258,7 +219,7 @@ def test_the_program_writes_the_scores_of_metricx(tmp_path: Path, checkpoint: Pa
     write_table(tmp_path / "requests.parquet", REQUESTS, requests)
     write_table(tmp_path / "completions.parquet", COMPLETIONS, completions)
     receipt = receipt_of(checkpoint, tmp_path / "receipt.json")
-    done = score_metricx(tmp_path, receipt, "--tokens-per-batch", "100")
+    done = score_metricx(tmp_path, receipt, "--tokens-per-batch", "100", "--stage", "scores")
     assert done.returncode == 0, done.stderr
     rows = list(read_rows(tmp_path / "scores.parquet", SCORES))
     scorer = MetricX(checkpoint, checkpoint, dtype="float64")
@@ -273,6 +234,42 @@ def test_the_program_writes_the_scores_of_metricx(tmp_path: Path, checkpoint: Pa
     assert [row["key"] for row in again] == [row["key"] for row in rows]
     assert json.loads((tmp_path / "account.json").read_text()) == account.as_json() | {"stage": "scores"}
     assert json.loads((tmp_path / "scores.run-stats.json").read_text())["asked"] == 4
+
+
+@pytest.mark.parametrize(("flag", "reference"), [("--references", "빨간 기차"), ("--no-references", None)])
+def test_the_program_reads_a_reference_where_there_is_one_unless_it_must_not(
+    tmp_path: Path, checkpoint: Path, flag: str, reference: str | None
+) -> None:
+    asked = asking("the red train", 2, reference="빨간 기차")
+    write_table(tmp_path / "requests.parquet", REQUESTS, [asked])
+    write_table(tmp_path / "completions.parquet", COMPLETIONS, answers(asked, ["기차 는", "빨간 역"]))
+    done = score_metricx(tmp_path, receipt_of(checkpoint, tmp_path / "receipt.json"), flag)
+    assert done.returncode == 0, done.stderr
+    scorer = MetricX(checkpoint, checkpoint, dtype="float64")
+    expected = scorer.score([Pair("the red train", text, reference) for text in ("기차 는", "빨간 역")])
+    found = [row["score"] for row in read_rows(tmp_path / "scores.parquet", SCORES)]
+    assert found == [round(score, 6) for score, _ in expected]
+
+
+def test_what_a_metric_reads_and_what_its_scores_are_known_by() -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
+    row = {"source": "2 + 2?", "messages": messages, "prompt": None, "text": "4", "reference": "four"}
+    by_reference, blind = metrics.metricx("model", "float32"), metrics.metricx("model", "float32", references=False)
+    assert by_reference.pair(row) == Pair("2 + 2?", "4", "four")
+    assert blind.pair(row) == Pair("2 + 2?", "4")
+    assert by_reference.identity == blind.identity == "metricx-24 model float32"
+    chat, pair = (metrics.reward("model", "float32", form, 512) for form in ("chat", "pair"))
+    assert json.loads(chat.pair(row).source) == messages
+    assert chat.pair(row).reference is None
+    assert json.loads(chat.pair(row | {"messages": None, "prompt": "Hello"}).source) == [
+        {"role": "user", "content": "Hello"}
+    ]
+    assert pair.pair(row) == Pair("2 + 2?", "4")
+    others = [by_reference, blind, chat, pair, metrics.reward("model", "float32", "pair", None)]
+    others += [metrics.reward("model", "bfloat16", "pair", 512), metrics.comet("model", "float32")]
+    assert len({metric.key(row) for metric in others}) == len(others)
+    # A score without a reference is that of a row that has none.
+    assert blind.key(row) == by_reference.key(row | {"reference": None})
 
 
 def test_an_empty_shard_needs_no_checkpoint(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ import glob
 import hashlib
 import json
 import os
+import re
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -36,6 +37,9 @@ _TOKENIZERS = (".model", ".tiktoken", ".spm")
 _WEIGHT_INDEX = (".safetensors.index.json", ".bin.index.json")
 # The same weights for other programs: transformers and vLLM read none of these.
 _DUPLICATE_FOLDERS = {"original", "onnx", "openvino", "coreml", "gguf"}
+# All that COMET reads of a model of its own; no config.json lies beside them.
+_COMET_SETTINGS = "hparams.yaml"
+_COMET_FILE = re.compile(r"hparams\.yaml|checkpoints/[^/.][^/]*\.ckpt")
 _NOT_THE_MODEL = {
     "receipt.json",
     "fetch.json",
@@ -99,10 +103,14 @@ def choose_files(paths: Iterable[str], *, tokenizer_only: bool = False) -> list[
 
     Weights, configuration, tokenizer and code; of weights that are there in several formats only safetensors.
     Left out: hidden files, training state, checkpoints on the way, formats that transformers and vLLM do not read.
+    A model of COMET's, with hparams.yaml in place of config.json, is that and checkpoints/*.ckpt.
     tokenizer_only: no weights.
     """
+    paths = sorted(paths)
+    if not tokenizer_only and _is_of_comet(paths):
+        return [path for path in paths if _COMET_FILE.fullmatch(path)]
     chosen, weights = [], []
-    for path in sorted(paths):
+    for path in paths:
         pure = PurePosixPath(path)
         folders = pure.parts[:-1]
         if any(part.startswith((".", "checkpoint-")) or part in _DUPLICATE_FOLDERS for part in folders):
@@ -125,13 +133,21 @@ def choose_files(paths: Iterable[str], *, tokenizer_only: bool = False) -> list[
     return sorted([path for path in chosen if path not in duplicates] + [str(path) for path in kept])
 
 
-def check_complete(files: Iterable[str], where: str, *, tokenizer_only: bool = False) -> None:
+def _is_of_comet(paths: Collection[str]) -> bool:
+    return _COMET_SETTINGS in paths and "config.json" not in paths
+
+
+def check_complete(files: Collection[str], where: str, *, tokenizer_only: bool = False) -> None:
     """Raises InputError unless these files make up a model (or a tokenizer). where: names it in the message."""
     names = [PurePosixPath(path) for path in files]
     top = {path.name for path in names if len(path.parts) == 1}
     if tokenizer_only:
         if not any(name.startswith(("tokenizer", "vocab.")) or name.endswith(_TOKENIZERS) for name in top):
             raise InputError(f"{where} has no tokenizer (tokenizer.json, tokenizer_config.json, *.model …)")
+        return
+    if _is_of_comet(files):
+        if not any(path.suffix == ".ckpt" for path in names):
+            raise InputError(f"{where} has {_COMET_SETTINGS}, as models of COMET have, but no checkpoints/*.ckpt")
         return
     if "config.json" not in top:
         raise InputError(f"{where} has no config.json, so it is no model that transformers or vLLM can load")
