@@ -20,6 +20,7 @@ import datasets
 import pyarrow.parquet as parquet
 import pytest
 import yaml
+from sacrebleu.metrics import CHRF
 
 from checkout import CONTROL, Checkout, bytes_of, need_control
 from corpusmith.engines.process_guard import marked
@@ -29,18 +30,22 @@ from corpusmith.models import read_receipt
 from corpusmith.store import completion_entry, score_entry
 from corpusmith.store.folder import is_segment, model_folders, vanished
 from corpusmith.store.journal import Damage, JournalFile
+from corpusmith.toy.translation import translate
 
 pytestmark = pytest.mark.slow
 
 TINY = ("--configfile", "config/tiny.yaml")
 DATASET = "results-limit-40/toy-translation"
+EVALUATION = {"pair_references", "score", "evaluate_release", "collect_run_stats"}
 # What the selection and all behind it is made by.
 AFTER_SELECTION = {
     "select_sources", "request_translations", "generate", "score", "select_best", "filter_translations",
     "merge_rejected", "write_split", "release_dataset", "collect_run_stats", "draw_baseline_sources",
-    "measure_toy_quality",
+    "measure_toy_quality", *EVALUATION,
 }  # fmt: skip
-AFTER_FILTER = {"filter_translations", "merge_rejected", "write_split", "release_dataset", "measure_toy_quality"}
+AFTER_FILTER = {
+    "filter_translations", "merge_rejected", "write_split", "release_dataset", "measure_toy_quality", *EVALUATION,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +103,39 @@ def test_run_stats_say_what_was_asked(built: Checkout):
         assert {"asked", "from_store", "failed", "retries", "seconds", "items_per_second"} <= set(stage)
 
 
+def test_the_release_is_held_against_references_beside_what_it_could_have_been(built: Checkout):
+    found = read(built, "evaluation/metrics.json")
+    released = [
+        row
+        for split in ("train", "test")
+        for row in parquet.read_table(built.folder / DATASET / "filtered" / f"{split}.parquet").to_pylist()
+    ]
+    # The truth of every source of the toy world is known.
+    assert found["rows"] == {"in": len(released), "kept": len(released), "dropped": {}}
+    assert read(built, "evaluation/pairing.json")["released"]["kept"] == len(released)
+    by_truth = {system: value["score"] for system, value in found["corpus_metrics"]["chrF"]["systems"].items()}
+    expected = CHRF().corpus_score(
+        [row["target"] for row in released], [[translate(row["source"]) for row in released]]
+    )
+    assert by_truth["released"] == pytest.approx(expected.score, abs=1e-5)
+    assert by_truth["released"] > by_truth["sampled"]
+    # What was chosen by is in the release, and known already.
+    blind = found["metrics"]["metricx-qe"]["systems"]["released"]
+    assert blind["mean"] == pytest.approx(sum(row["score"] for row in released) / len(released), abs=1e-5)
+    stages = {stage["stage"]: stage for stage in read(built, "run-stats.json")}
+    assert stages["evaluation-metricx-qe/score"]["asked"] == 0
+    assert stages["evaluation-metricx/score"]["asked"] > 0
+
+
+def test_a_changed_evaluation_leaves_the_release_alone(built: Checkout):
+    evaluation = {"references": {"toy": {}}, "metrics": {"quality": {"scorer": "toy-metricx"}}}
+    planned = built.plan("--configfile", built.config("evaluation", datasets__toy_translation__evaluation=evaluation))
+    assert set(planned) == {"score", "evaluate_release", "collect_run_stats"}
+    assert planned["score"] == 1
+    without = built.config("unevaluated", datasets__toy_translation__evaluation=None)
+    assert set(built.plan("--configfile", without)) <= {"collect_run_stats"}
+
+
 def test_a_second_build_has_nothing_to_do(built: Checkout):
     assert "Nothing to be done" in built.snakemake(*TINY).stdout
 
@@ -123,7 +161,7 @@ def test_a_comment_in_a_program_rebuilds_nothing_and_a_changed_line_what_it_made
     try:
         program.write_text(before.replace("def main()", "# A remark.\ndef main()", 1))
         assert built.plan(*TINY) == {}
-        program.write_text(before.replace('log.info("no requests in %s"', 'log.info("nothing in %s"', 1))
+        program.write_text(before.replace('help="table of requests"', 'help="a table of requests"', 1))
         planned = built.plan(*TINY)
         assert planned["generate"] == 5
         assert "sample_sources" not in planned

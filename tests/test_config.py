@@ -1025,7 +1025,10 @@ def test_the_page_names_every_key_of_the_stats(tmp_path: Path) -> None:
     assert keys_of_the_page("run-stats.json") == list(add_up_run_stats([tmp_path / "0.json"])[0])
 
 
-@pytest.mark.parametrize("page", [README, PAGE], ids=["README", "translation"])
+PAGES = [README, PAGE, PAGE.with_name("scoring.md"), PAGE.with_name("engines.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_what_a_page_shows_as_a_part_of_a_config_is_one(page: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert blocks
@@ -1035,5 +1038,8 @@ def test_what_a_page_shows_as_a_part_of_a_config_is_one(page: Path) -> None:
         config["models"]["teacher"] = config["models"]["toy-base"]
         config["scorers"] |= dict.fromkeys(("metricx", "comet-22"), config["scorers"]["toy-metricx"])
         for name, part in yaml.safe_load(block).items():
-            dataset[name] = part
+            if name in config:
+                config[name] |= part
+            else:
+                dataset[name] = part
         resolve_config(config)

@@ -109,10 +109,11 @@ def place(
     if len(gpus) < 2:
         return HostedWorker(partial(start, 1))
     needed, there = weight_bytes(receipt, dtype), memory()
+    sizes, names = [size_text(needed), size_text(there)], ", ".join(gpus)
     if needed <= _SHARE_FOR_WEIGHTS * there:
-        log.info("%s of weights fit on a GPU of %s: one scorer for each of %s", *map(size_text, (needed, there)), gpus)
+        log.info("%s of weights fit on a GPU of %s: a scorer each on %s", *sizes, names)
         return Replicas([partial(HostedWorker, partial(start, 1), {"CUDA_VISIBLE_DEVICES": gpu}) for gpu in gpus])
-    log.info("%s of weights on GPUs of %s: split among %s", *map(size_text, (needed, there)), gpus)
+    log.info("%s of weights do not fit on a GPU of %s: split among %s", *sizes, names)
     return HostedWorker(partial(start, len(gpus)))
 
 
