@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from pathlib import Path
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from checkout import bytes_of
-from corpusmith.metricx_form import SCORE_TOKEN
+from corpusmith.metricx_form import SCORE_TOKEN, as_input
+from corpusmith.pairs import Pair
 from corpusmith.toy import language_model, quality_estimator, tasks, translation
 
 
@@ -51,6 +53,43 @@ def test_every_example_of_the_estimator_is_wrong_as_often_as_it_says(seed: int):
     source, right, wrong, errors = quality_estimator.draw_group(random.Random(seed), 3)
     assert translation.translate(source) == right
     assert (errors == 0) == (wrong == right)
+
+
+@pytest.mark.parametrize("most_sentences", [1, 3])
+def test_the_estimator_learns_from_what_a_scorer_reads_with_and_without_reference(most_sentences: int):
+    drawn = random.Random(5)
+    groups = [quality_estimator.draw_group(drawn, most_sentences) for _ in range(64)]
+    rows = {
+        tuple(encode(as_input(Pair(source, candidate, reference)))): (source, candidate, reference, candidate == right)
+        for source, right, wrong, _ in groups
+        for candidate in (right, wrong)
+        for reference in (None, right)
+    }
+    found = []
+    batches = quality_estimator.batches(TOKENIZER, 5, 4, most_sentences)
+    for batch in itertools.islice(batches, 16):
+        for tokens, mask, wrong, parts, score in zip(*batch.values(), strict=True):
+            source, candidate, reference, right = rows[tuple(tokens[mask == 1].tolist())]
+            assert tokens[parts == 0].tolist() == encode(f"source: {source} candidate:")
+            assert tokens[parts == 1].tolist() == encode(candidate)
+            assert tokens[parts == 2].tolist() == ([] if reference is None else encode(f"reference: {reference}"))
+            # Marks lie on the translation alone, and only a wrong one is marked.
+            assert torch.equal(wrong != -100, parts == 1)
+            assert (score == 0) == right
+            assert (wrong == 1).any() == (not right)
+            found.append((source, right, reference is not None))
+    # Every translation once, and both of a source with a reference or neither.
+    sources = {source for source, *_ in groups}
+    referenced = {source for source, _, has_reference in found if has_reference}
+    assert len(found) == 2 * len(groups)
+    assert {source for source, *_ in found} == sources
+    assert not referenced & {source for source, _, has_reference in found if not has_reference}
+    assert 0.2 < len(referenced) / len(sources) < 0.5
+    assert TOKENIZER.unk_token_id not in encode("source: candidate: reference:")
+
+
+def encode(text: str) -> list[int]:
+    return TOKENIZER(text, add_special_tokens=False)["input_ids"]
 
 
 @given(st.integers(0, 10**9))
