@@ -19,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "scripts"))
@@ -28,6 +29,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import MT5Config, MT5ForConditionalGeneration, PreTrainedTokenizerFast
 
+from corpusmith.batching import pack
 from corpusmith.metricx import MetricX
 from corpusmith.metricx_form import MAX_LENGTH, SCORE_TOKEN, as_input
 from corpusmith.pairs import Pair
@@ -43,6 +45,7 @@ SIZES = {
 }
 HEAD_WIDTH, VOCABULARY = 64, 250_112
 WORDS = 5000
+OURS, LOOP = "corpusmith", "one at a time"
 
 
 def make_checkpoint(folder: Path, size: str) -> MT5ForConditionalGeneration:
@@ -96,7 +99,7 @@ class Loop:
     """One pair at a time, on stock transformers."""
 
     def __init__(self, model: MT5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, device: str) -> None:
-        self._model, self._tokenizer, self._device = model, tokenizer, device
+        self.model, self._tokenizer, self._device = model, tokenizer, device
 
     @torch.inference_mode()
     def score(self, pairs: list[Pair]) -> list[float]:
@@ -104,12 +107,46 @@ class Loop:
         scores = []
         for pair in pairs:
             tokens = self._tokenizer(as_input(pair), truncation=True, max_length=MAX_LENGTH)["input_ids"][:-1]
-            output = self._model(
+            output = self.model(
                 input_ids=torch.tensor([tokens], device=self._device),
                 decoder_input_ids=torch.zeros(1, 1, dtype=torch.long, device=self._device),
             )
             scores.append(output.logits[0, 0, SCORE_TOKEN].clamp(0, 25).item())
         return scores
+
+
+class Batches:
+    """Batches, on stock transformers: one row of the head, no cache, padding masked."""
+
+    def __init__(self, model: MT5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, device: str) -> None:
+        self._model, self._tokenizer, self._device = model, tokenizer, device
+
+    @torch.inference_mode()
+    def score(self, pairs: list[Pair], batches: Callable[[list[int]], list[list[int]]]) -> list[float]:
+        """The scores of the pairs. batches: places of the pairs that go together, from their lengths."""
+        texts = [tokens[:-1] for tokens in self._tokenizer([as_input(pair) for pair in pairs])["input_ids"]]
+        scores = [0.0] * len(pairs)
+        for places in batches([len(text) for text in texts]):
+            padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(texts[place]) for place in places], batch_first=True)
+            lengths = torch.tensor([len(texts[place]) for place in places])
+            inside = (torch.arange(padded.shape[1])[None, :] < lengths[:, None]).long().to(self._device)
+            encoded = self._model.encoder(input_ids=padded.to(self._device), attention_mask=inside)
+            state = self._model.decoder(
+                input_ids=torch.zeros(len(places), 1, dtype=torch.long, device=self._device),
+                encoder_hidden_states=encoded.last_hidden_state,
+                encoder_attention_mask=inside,
+                use_cache=False,
+            ).last_hidden_state[:, 0]
+            logits = (state @ self._model.lm_head.weight[SCORE_TOKEN]).clamp(0, 25).tolist()
+            for place, score in zip(places, logits, strict=True):
+                scores[place] = score
+        return scores
+
+
+def as_they_come(lengths: list[int], at_once: int = 24) -> list[list[int]]:
+    """So many at once, in no order of length."""
+    places = list(range(len(lengths)))
+    return [places[start : start + at_once] for start in range(0, len(places), at_once)]
 
 
 def encoder_operations(size: str, lengths: list[int]) -> float:
@@ -152,6 +189,7 @@ def main() -> None:
     parser.add_argument("--mean-tokens", type=int, default=87, help="mean length of a pair (default 87)")
     parser.add_argument("--tokens-per-batch", type=int, help="most tokens in a batch (default 2048; 16384 on a GPU)")
     parser.add_argument("--compile", action="store_true", help="let torch compile the layers, in the first round")
+    parser.add_argument("--steps", action="store_true", help="measure stock transformers in batches, too")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads on a CPU (default all)")
     parser.add_argument("--rounds", type=int, default=3, help="how often to measure each (default 3)")
     flags = parser.parse_args()
@@ -174,30 +212,40 @@ def main() -> None:
             compiled=flags.compile,
         )
         lengths = [len(tokens) - 1 for tokens in tokenizer([as_input(pair) for pair in pairs])["input_ids"]]
-        rates: dict[str, list[float]] = {"corpusmith": [], "one at a time": []}
+        stock = Batches(loop.model, tokenizer, flags.device)
+        ways: dict[str, tuple[Callable[[list[Pair]], list[float]], list[Pair]]] = {
+            OURS: (lambda pairs: [score for score, _ in ours.score(pairs)], pairs),
+            LOOP: (loop.score, few),
+        }
+        if flags.steps:
+            ways["stock, 24 at once"] = (lambda pairs: stock.score(pairs, as_they_come), pairs)
+            ways["stock, sorted"] = (
+                lambda pairs: stock.score(pairs, lambda lengths: pack(lengths, tokens_per_batch)),
+                pairs,
+            )
+        rates: dict[str, list[float]] = {way: [] for way in ways}
+        found_scores: dict[str, list[float]] = {}
         for number in range(flags.rounds + 1):
-            begin = time.perf_counter()
-            scores = [score for score, _ in ours.score(pairs)]
-            middle = time.perf_counter()
-            singly = loop.score(few)
-            end = time.perf_counter()
-            # A first round only warms up, and compiles.
-            if number > 0:
-                rates["corpusmith"].append(len(pairs) / (middle - begin))
-                rates["one at a time"].append(len(few) / (end - middle))
+            for way, (score, asked) in ways.items():
+                begin = time.perf_counter()
+                found_scores[way] = score(asked)
+                # A first round only warms up, and compiles.
+                if number > 0:
+                    rates[way].append(len(asked) / (time.perf_counter() - begin))
         possible = product_rate(flags.device, number_format)
-    difference = max(abs(one - other) for one, other in zip(scores, singly, strict=False))
-    print(f"{'':<16}{'pairs/s':>10}")
+    singly = found_scores[LOOP]
+    difference = max(abs(one - other) for one, other in zip(found_scores[OURS], singly, strict=False))
+    print(f"{'':<20}{'pairs/s':>10}")
     found = {way: statistics.median(values) for way, values in rates.items()}
     for way, rate in found.items():
-        print(f"{way:<16}{rate:>10,.1f}")
-    reached = encoder_operations(flags.size, lengths) / len(pairs) * found["corpusmith"]
+        print(f"{way:<20}{rate:>10,.1f}")
+    reached = encoder_operations(flags.size, lengths) / len(pairs) * found[OURS]
     print(
         f"the encoder's products: {reached / 1e12:.3g} TFLOP/s, {reached / possible:.0%} of the {possible / 1e12:.3g}"
         " TFLOP/s that one large product reaches here"
     )
     print(f"largest difference of two scores {difference:.2g}, of scores from {min(singly):.2f} to {max(singly):.2f}")
-    print(f"ratio {found['corpusmith'] / found['one at a time']:.2f}")
+    print(f"ratio {found[OURS] / found[LOOP]:.2f}")
 
 
 if __name__ == "__main__":

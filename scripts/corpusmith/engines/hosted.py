@@ -26,7 +26,6 @@ from corpusmith.program import set_up_log
 
 _MARK = "CORPUSMITH_HOSTED"
 _SECONDS_TO_CLOSE = 5.0
-_starting = threading.Lock()
 # What the process says, each with something: how many questions it takes, answers, why it ends.
 _READY, _ANSWERS, _WRONG, _NO_MEMORY, _DIED = "ready", "answers", "wrong", "no memory", "died"
 
@@ -116,18 +115,17 @@ class HostedWorker(Generic[Q, A]):
 
 @contextlib.contextmanager
 def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Variables for what is started inside. One thread at a time: all threads have the same environment."""
-    with _starting:
-        before = {name: os.environ.get(name) for name in changes}
-        os.environ.update(changes)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+    """Variables for what is started inside."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _how(status: int | None) -> str:

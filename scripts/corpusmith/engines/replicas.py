@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import wait
 from typing import Generic
 
@@ -13,20 +12,20 @@ from corpusmith.engines.protocol import A, Q
 
 
 class Replicas(Generic[Q, A]):
-    """Starts workers, all at once, and shares out the questions: each goes to the one that has least to do.
+    """Starts workers, and shares out the questions: each goes to the one that has least to do.
 
-    Raises what the first of them raises that does not start, or that fails later: then none of them goes on.
+    They start one after the other, as a model passes through main memory on its way to its GPU. Raises what one of them
+    raises that does not start, or that fails later: then none of them goes on.
     """
 
     def __init__(self, starts: Sequence[Callable[[], HostedWorker[Q, A]]]) -> None:
-        with ThreadPoolExecutor(len(starts)) as pool:
-            started = [pool.submit(start) for start in starts]
-        errors = [future.exception() for future in started]
-        self._workers = [future.result() for future, error in zip(started, errors, strict=True) if error is None]
-        first = next((error for error in errors if error is not None), None)
-        if first is not None:
+        self._workers: list[HostedWorker[Q, A]] = []
+        try:
+            for start in starts:
+                self._workers.append(start())
+        except BaseException:
             self.close()
-            raise first
+            raise
         self._in_flight = [0] * len(self._workers)
         self._busy_since = [0.0] * len(self._workers)
         self.capacity = sum(worker.capacity for worker in self._workers)
