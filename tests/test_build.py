@@ -118,7 +118,7 @@ def test_the_release_is_held_against_references_beside_what_it_could_have_been(b
         [row["target"] for row in released], [[translate(row["source"]) for row in released]]
     )
     assert by_truth["released"] == pytest.approx(expected.score, abs=1e-5)
-    assert by_truth["released"] > by_truth["sampled"]
+    assert by_truth["released"] >= by_truth["sampled"]
     # What was chosen by is in the release, and known already.
     blind = found["metrics"]["metricx-qe"]["systems"]["released"]
     assert blind["mean"] == pytest.approx(sum(row["score"] for row in released) / len(released), abs=1e-5)
@@ -406,7 +406,7 @@ def test_a_build_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_t
     pause = "        import json, os, time\n        time.sleep(0.1)\n"
     note = "        with open(os.environ['ASKED'], 'a') as asked:\n            "
     answer = "    def _answer(self, questions: Sequence[Question]) -> list[Answer]:\n"
-    run = "    def _finish(self, batch: list[int], logits: torch.Tensor) -> tuple[list[int], torch.Tensor]:\n"
+    run = "    def _finish(self, places: list[int], logits: torch.Tensor) -> tuple[list[int], torch.Tensor]:\n"
     submit = "    def submit(self, question: PairQuestion) -> None:\n"
     patches = {
         "engines/transformers_engine.py": (
@@ -520,12 +520,17 @@ def test_a_judge_answers_with_one_of_its_verdicts_and_its_rows_are_accounted_for
     assert sorted(kept) == sorted(row["item_id"] for row in answers if row["text"] == "good")
 
 
+def of_files(sources: dict[str, object]) -> dict[str, object]:
+    """Changes of a config for sources of the user's, whose truth nobody knows."""
+    return {"datasets__toy_translation__sources": sources, "datasets__toy_translation__evaluation": None}
+
+
 def test_sources_that_cannot_be_read_stop_the_build_before_a_model_is_loaded(built: Checkout):
     folder = built.folder / "bad"
     folder.mkdir(exist_ok=True)
     (folder / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "Mina bought 3 books."}\n' * 500)[:60])
     sources = {"files": ["bad/*.jsonl.gz"], "pool": 10, "edges": [0, 60]}
-    config = built.config("bad", results="unread", datasets__toy_translation__sources=sources)
+    config = built.config("bad", results="unread", **of_files(sources))
     shutil.copytree(built.folder / "results" / "models", built.folder / "unread" / "models", dirs_exist_ok=True)
     done = built.snakemake("--configfile", config, "--rerun-triggers", "mtime", check=False)
     assert done.returncode != 0
@@ -538,7 +543,7 @@ def test_a_pattern_without_files_and_a_wrong_key_are_one_line_each(built: Checko
     done = built.snakemake(
         "-n",
         "--configfile",
-        built.config("nowhere", results="none", datasets__toy_translation__sources=sources),
+        built.config("nowhere", results="none", **of_files(sources)),
         check=False,
     )
     assert done.returncode != 0
@@ -552,7 +557,7 @@ def test_a_pattern_without_files_and_a_wrong_key_are_one_line_each(built: Checko
 
 def test_real_text_runs_to_a_release_or_to_a_clear_statement_that_nothing_passed(built: Checkout, shared_data: Path):
     sources = {"files": [str(shared_data / "translation" / "*.jsonl.gz")], "pool": 40, "edges": [0, 60, 200, 600]}
-    config = built.config("real", results="real", datasets__toy_translation__sources=sources)
+    config = built.config("real", results="real", **of_files(sources))
     shutil.copytree(built.folder / "results" / "models", built.folder / "real" / "models")
     dataset = "real-limit-40/toy-translation"
     done = built.snakemake(

@@ -735,16 +735,25 @@ def test_the_program_writes_the_same_bytes_for_any_number_of_shards_and_an_align
     # 7 of 4, 7 of 5, 6 of 6: 99 / 20; 10 of 3, 10 of 2.
     means = {name: system["mean"] for name, system in found["metrics"]["metricx"]["systems"].items()}
     assert means == {"greedy": 4.95, "sampled": 4.5, "released": 2.5}
-    table = [line for line in logs[1] if line.lstrip().startswith(("BLEU (higher)", *SYSTEMS))]
-    assert len(table) == 6
-    heads = ["BLEU (higher)", "chrF (higher)", "chrF++ (higher)", "metricx (lower)", "a-long-name (higher)"]
-    assert re.split(" {2,}", table[0].strip()) == heads
-    assert table[3].split()[0] == "released"
-    assert table[5].startswith("released - greedy ")
-    assert [line.rstrip()[-1] for line in table[1:]] == [line[len(table[0]) - 1] for line in table[1:]]
-    assert f"{means['released']:.3f} ± " in table[3]
-    assert "-2.450 ± " in table[5]
-    assert "20 rows with an answer by every system; left out: 1" in logs[1]
+    title, heads, *lines = logs[1][-7:]
+    assert title == "Against references, 20 sources (1 left out: no answer):"
+    assert re.split(" {2,}", heads.strip()) == [
+        "metric",
+        "better",
+        "greedy",
+        "sampled",
+        "released",
+        "released - greedy",
+    ]
+    names = [re.split(" {2,}", line.strip())[:2] for line in lines]
+    assert names == [[name, "higher"] for name in ("BLEU", "chrF", "chrF++")] + [
+        ["metricx", "lower"],
+        ["a-long-name", "higher"],
+    ]
+    # Numbers end below each other, the last one below its head.
+    assert {len(line) for line in lines} == {len(heads)}
+    assert f"{means['released']:.2f} ± " in lines[3]
+    assert "-2.45 ± " in lines[3]
 
 
 @pytest.mark.parametrize(

@@ -679,6 +679,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     steps = {"prompt": "long.txt", "max_failed": 1.0}
     changes: dict[str, object] = {"results": "toys", "models__toy-base__toy": {"steps": 60}}
     changes["scorers__toy-metricx__toy"] = {"steps": 20}
+    # Such models release nothing that could be held against references.
+    changes["datasets__toy_translation__evaluation"] = None
     for step in ("prefilter", "final"):
         changes |= {f"datasets__toy_translation__{step}__{key}": value for key, value in steps.items()}
     checkout.config("toys", **changes)
