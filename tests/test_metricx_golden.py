@@ -136,11 +136,10 @@ def test_neither_batch_size_nor_order_nor_padding_side_changes_a_score(
 def test_the_best_of_128_candidates_is_the_same(model: tuple[MT5ForConditionalGeneration, Path]) -> None:
     chooser = random.Random(128)
     scorer = MetricX(model[1], model[1], tokens_per_batch=4096)
-    for _ in range(2):
-        source = text(chooser, 40)
-        asked = [Pair(source, text(chooser, chooser.randint(5, 80))) for _ in range(128)]
-        expected = torch.tensor(published(*model, asked), dtype=torch.float64)
-        found, _ = scorer.logits(asked)
-        best, second = expected.sort().values[:2]
-        assert expected[found.argmin()] - best < 1e-4
-        assert second - best < 1e-4 or found.argmin() == expected.argmin()
+    source = text(chooser, 40)
+    asked = [Pair(source, text(chooser, chooser.randint(5, 80))) for _ in range(128)]
+    expected = torch.tensor(published(*model, asked), dtype=torch.float64)
+    found, _ = scorer.logits(asked)
+    best, second = expected.sort().values[:2]
+    assert expected[found.argmin()] - best < 1e-4
+    assert second - best < 1e-4 or found.argmin() == expected.argmin()
