@@ -331,11 +331,6 @@ def references_of(wildcards):
     return references.get("files", f"{dataset_folder(wildcards)}/evaluation/toy.jsonl.gz")
 
 
-def reference_field(key):
-    """What the texts of a reference are called; those of the toy world go by the defaults."""
-    return dataset_config("evaluation", "references", key)
-
-
 def metric_tables(wildcards):
     """The scores of an evaluation."""
     steps = layout.metric_steps(CONFIG, wildcards.dataset).values()

@@ -40,9 +40,10 @@ rule pair_references:
         splits=lambda wildcards: list(CONFIG["datasets"][wildcards.dataset]["splits"]),
         prefilter_shards=dataset_config("prefilter", "shards"),
         final_shards=dataset_config("final", "shards"),
-        source_field=reference_field("source_field"),
-        reference_field=reference_field("reference_field"),
+        source_field=dataset_config("evaluation", "references", "source_field"),
+        reference_field=dataset_config("evaluation", "references", "reference_field"),
         max_bad_share=dataset_config("evaluation", "references", "max_bad_share"),
+        shards=layout.EVALUATION_SHARDS,
         evaluation=subpath(output.pairing, parent=True),
     shell:
         "python scripts/pair_references.py"
@@ -54,7 +55,7 @@ rule pair_references:
         " --source-field {params.source_field:q}"
         " --reference-field {params.reference_field:q}"
         " --max-bad-share {params.max_bad_share}"
-        " --shards 1"
+        " --shards {params.shards}"
         " --evaluation {params.evaluation}"
         " 2>&1 | tee {log}"
 
@@ -73,12 +74,13 @@ rule evaluate_release:
     params:
         code=code("evaluate_release.py"),
         target_language=dataset_config("target_language", "code"),
-        metrics=lambda wildcards: layout.metric_flags(CONFIG, wildcards.dataset),
+        metrics=lambda wildcards: layout.evaluation_flags(CONFIG, wildcards.dataset),
+        shards=layout.EVALUATION_SHARDS,
         evaluation=subpath(output.metrics, parent=True),
     shell:
         "python scripts/evaluate_release.py"
         " --evaluation {params.evaluation}"
-        " --shards 1"
+        " --shards {params.shards}"
         " --target-language {params.target_language}"
         " {params.metrics:q}"
         " --metrics {output.metrics}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from corpusmith.accounting import Account
-from corpusmith.asking_flags import add_asking_flags, stopping_of, store_of, write_empty, write_outcome
+from corpusmith.asking_program import add_asking_flags, stopping_of, store_of, write_empty, write_outcome
 from corpusmith.engines.choosing import add_engine_flags, choose_engine
 from corpusmith.generation import answer_requests
 from corpusmith.look_up import forgetting

@@ -25,16 +25,9 @@ from corpusmith.documents import DEFAULT_MAX_CHARACTERS
 from corpusmith.errors import InputError
 from corpusmith.files import write_json
 from corpusmith.identity import shard_names
+from corpusmith.paired_answers import Step, paired_answers, write_pairs
 from corpusmith.program import argument_parser, log, run, track
-from corpusmith.references import (
-    Pairing,
-    ReferenceForm,
-    Step,
-    match_references,
-    paired_answers,
-    reference_files,
-    write_pairs,
-)
+from corpusmith.references import Pairing, ReferenceForm, match_references, reference_files
 from corpusmith.tables import BAD_ROWS, open_table
 
 

@@ -406,7 +406,7 @@ def test_a_build_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_t
     pause = "        import json, os, time\n        time.sleep(0.1)\n"
     note = "        with open(os.environ['ASKED'], 'a') as asked:\n            "
     answer = "    def _answer(self, questions: Sequence[Question]) -> list[Answer]:\n"
-    run = "    def _finish(self, places: list[int], logits: torch.Tensor) -> tuple[list[int], torch.Tensor]:\n"
+    run = "    def _start(self, batch: Batch) -> torch.Tensor:\n"
     submit = "    def submit(self, question: PairQuestion) -> None:\n"
     patches = {
         "engines/transformers_engine.py": (

@@ -234,7 +234,7 @@ def test_the_metrics_of_an_evaluation_are_a_step_each_of_tables_that_they_share(
     assert layout.scored_step("final") == "final"
     added = [*layout.asking(EVALUATED, "news")][len(layout.asking(PLAIN, "news")) :]
     assert added == ["evaluation-qe/scores=1", "evaluation-judged.by/scores=1"]
-    assert layout.metric_flags(EVALUATED, "news") == [
+    assert layout.evaluation_flags(EVALUATED, "news") == [
         *("--metric", "qe", "lower", "results/news/evaluation-qe/scores"),
         *("--metric", "judged.by", "higher", "results/news/evaluation-judged.by/scores"),
     ]

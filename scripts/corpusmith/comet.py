@@ -24,7 +24,7 @@ import torch
 import yaml
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from corpusmith.batching import pack
+from corpusmith.batching import pack, read_back
 from corpusmith.errors import InputError
 from corpusmith.pairs import Pair, Scored
 
@@ -117,13 +117,8 @@ class Comet:
         """The same as `score` as it comes, batch by batch."""
         for places, inputs in prepared.batches:
             with torch.inference_mode():
-                moved = self._model.transfer_batch_to_device(inputs, self._device, 0)
-                found = self._model.predict_step(moved).scores.double().cpu()
-            if not found.isfinite().all():
-                raise InputError(
-                    f"the scorer's numbers overflow in {self._dtype}; give it another dtype, such as bfloat16 or"
-                    " float32"
-                )
+                there = self._model.transfer_batch_to_device(inputs, self._device, 0)
+                found = read_back(self._model.predict_step(there).scores.double(), self._dtype)
             yield [
                 Scored(place, score, prepared.truncated[place])
                 for place, score in zip(places, found.tolist(), strict=True)

@@ -19,6 +19,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from corpusmith.errors import InputError
+from corpusmith.metrics import KINDS
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "config" / "schemas"
 Config = dict[str, Any]
@@ -312,8 +313,9 @@ def _check_translation(path: str, dataset: Mapping[str, Any], config: Config) ->
             named.append((f"evaluation.metrics.{metric}.scorer", "scorers", entry["scorer"]))
     for step in ("prefilter", "final"):
         scorer = config["scorers"].get(dataset[step]["scorer"])
-        if scorer is not None and scorer["metric"] != "metricx-24":
-            yield f"{path}.{step}.scorer: a {scorer['metric']} counts no errors; allowed: one with metric: metricx-24"
+        if scorer is not None and not KINDS[scorer["metric"]].lower_is_better:
+            allowed = ", ".join(metric for metric, kind in KINDS.items() if kind.lower_is_better)
+            yield f"{path}.{step}.scorer: a {scorer['metric']} counts no errors; allowed: one with metric: {allowed}"
     for key, kind, name in named:
         if name is not None and name not in config[kind]:
             defined = ", ".join(sorted(config[kind])) or "none is defined"

@@ -184,7 +184,7 @@ def metric_steps(config: Config, dataset: str) -> dict[str, str]:
     return {} if evaluation is None else {name: f"{_METRIC_STEP}{name}" for name in evaluation["metrics"]}
 
 
-def metric_flags(config: Config, dataset: str) -> list[str]:
+def evaluation_flags(config: Config, dataset: str) -> list[str]:
     """The metrics of an evaluation as flags of evaluate_release.py: name, which is better, folder of the scores."""
     evaluation, flags = config["datasets"][dataset]["evaluation"], []
     for name, step in metric_steps(config, dataset).items():

@@ -8,7 +8,6 @@ score: lower is better.
 from __future__ import annotations
 
 import pickle
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, MT5Model
 
-from corpusmith.batching import pack
+from corpusmith.batching import behind, pack, read_back
 from corpusmith.errors import InputError
 from corpusmith.files import read_json
 from corpusmith.metricx_form import HIGHEST, LOWEST, MAX_LENGTH, SCORE_TOKEN, as_input
@@ -128,23 +127,13 @@ class MetricX:
 
     def _logits(self, prepared: Prepared) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Places and logits in float64, batch by batch."""
-        started: deque[tuple[list[int], torch.Tensor]] = deque()
-        for batch in prepared.batches:
-            with torch.inference_mode():
-                started.append((batch.places, (self._model(batch.tokens, batch.lengths) @ self._head).double()))
-            # GPUs compute these while the one before them is handed on.
-            if len(started) > self._ahead:
-                yield self._finish(*started.popleft())
-        for places, logits in started:
-            yield self._finish(places, logits)
+        started = ((batch.places, self._start(batch)) for batch in prepared.batches)
+        for places, logits in behind(started, self._ahead):
+            yield places, read_back(logits, self._dtype)
 
-    def _finish(self, places: list[int], logits: torch.Tensor) -> tuple[list[int], torch.Tensor]:
-        found = logits.cpu()
-        if not found.isfinite().all():
-            raise InputError(
-                f"the scorer's numbers overflow in {self._dtype}; give it another dtype, such as bfloat16 or float32"
-            )
-        return places, found
+    def _start(self, batch: Batch) -> torch.Tensor:
+        with torch.inference_mode():
+            return (self._model(batch.tokens, batch.lengths) @ self._head).double()
 
 
 def _batch(places: list[int], texts: list[list[int]]) -> Batch:

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from corpusmith.batching import moved
+
 # gelu_new of transformers, which every mT5 has, is torch's own with the tanh.
 _GELU_NEW = ("gelu_new", "gelu_pytorch_tanh")
 # Kernels of GPUs want rows of a mask to begin at multiples of 16 bytes, or copy it.
@@ -74,7 +76,7 @@ class FirstStep:
         if device.type == "cuda" and tokens.shape[1] % _ALIGNED_LENGTH:
             tokens, padded = functional.pad(tokens, (0, -tokens.shape[1] % _ALIGNED_LENGTH)), True
         length = tokens.shape[1]
-        tokens, lengths = _move(tokens, device), _move(lengths, device)
+        tokens, lengths = moved(tokens, device), moved(lengths, device)
         outside = torch.arange(length, device=device)[None, :] >= lengths[:, None]
         mask = self._position_bias(length)
         if padded:
@@ -98,10 +100,6 @@ class FirstStep:
             # One length mostly comes many times in a row, as texts are sorted by it.
             self._biases = {length: functional.embedding(bucket, self._bias).permute(2, 0, 1)[None].contiguous()}
         return self._biases[length]
-
-
-def _move(tensor: Tensor, device: torch.device) -> Tensor:
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def relative_bucket(distance: Tensor, buckets: int, longest: int) -> Tensor:

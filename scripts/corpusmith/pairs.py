@@ -12,7 +12,7 @@ class Pair:
     """What is scored.
 
     source: what the answer is held against: a text to translate, or, for scorers that judge conversations, the
-    conversation so far as JSON (see `corpusmith.scoring`). reference: a right answer, where one is known.
+    conversation so far as JSON (see `corpusmith.metrics`). reference: a right answer, where one is known.
     """
 
     source: str

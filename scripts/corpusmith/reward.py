@@ -20,7 +20,7 @@ import torch
 from jinja2 import TemplateError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from corpusmith.batching import pack
+from corpusmith.batching import behind, moved, pack, read_back
 from corpusmith.errors import InputError
 from corpusmith.pairs import Pair, Scored
 from corpusmith.pretrained import load_part
@@ -132,35 +132,16 @@ class RewardModel:
         """The same as `score` as it comes, batch by batch; first what gets no score."""
         if prepared.failed:
             yield prepared.failed
-        started: tuple[Batch, torch.Tensor] | None = None
-        for batch in prepared.batches:
-            logits = self._start(batch)
-            # A GPU computes this one while the one before it is handed on.
-            if started is not None:
-                yield self._finish(*started)
-            started = batch, logits
-        if started is not None:
-            yield self._finish(*started)
+        started = ((batch, self._start(batch)) for batch in prepared.batches)
+        for batch, logits in behind(started, 1):
+            yield list(map(Scored, batch.places, read_back(logits, self._dtype).tolist(), batch.truncated))
 
     def _start(self, batch: Batch) -> torch.Tensor:
         for config in self._configs:
             config.pad_token_id = batch.filler
         with torch.inference_mode():
-            inputs = {name: self._move(tensor) for name, tensor in batch.inputs.items()}
+            inputs = {name: moved(tensor, self._device) for name, tensor in batch.inputs.items()}
             return self._model(**inputs, **self._options).logits[:, 0].double()
-
-    def _finish(self, batch: Batch, logits: torch.Tensor) -> list[Scored]:
-        found = logits.cpu()
-        if not found.isfinite().all():
-            raise InputError(
-                f"the scorer's numbers overflow in {self._dtype}; give it another dtype, such as bfloat16 or float32"
-            )
-        return list(map(Scored, batch.places, found.tolist(), batch.truncated))
-
-    def _move(self, tensor: torch.Tensor) -> torch.Tensor:
-        if self._device.type != "cuda":
-            return tensor.to(self._device)
-        return tensor.pin_memory().to(self._device, non_blocking=True)
 
     def _batch(self, texts: list[_Text]) -> Batch:
         filler = self._filler(texts)

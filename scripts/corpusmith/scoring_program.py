@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from corpusmith.accounting import Account
-from corpusmith.asking_flags import add_asking_flags, stopping_of, store_of, write_empty, write_outcome
+from corpusmith.asking_program import add_asking_flags, stopping_of, store_of, write_empty, write_outcome
 from corpusmith.devices import check_devices, gpu_memory
 from corpusmith.engines.hosted import HostedWorker
 from corpusmith.engines.protocol import Worker
