@@ -106,14 +106,15 @@ class FaultServer:
         self._loop = asyncio.new_event_loop()
         self._connections: set[asyncio.Task[None]] = set()
         started = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(started,), daemon=True)
+        self._thread = threading.Thread(target=self._serve, args=(started,), name="fault server", daemon=True)
         self._thread.start()
         assert started.wait(10)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stopping.set)
-        self._thread.join(10)
+        self._thread.join(30)
+        assert not self._thread.is_alive()
 
     def _serve(self, started: threading.Event) -> None:
         asyncio.set_event_loop(self._loop)
@@ -138,8 +139,8 @@ class FaultServer:
         try:
             while await self._serve_one(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the caller hung up, or the server ends
         finally:
             self._connections.discard(task)
             writer.close()
