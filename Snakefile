@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -30,6 +31,7 @@ include: "rules/evaluate.smk"
 include: "rules/report.smk"
 include: "rules/store.smk"
 include: "rules/preflight.smk"
+include: "rules/running.smk"
 
 
 localrules:

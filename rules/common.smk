@@ -3,14 +3,18 @@
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from corpusmith import config as corpusmith_config
-from corpusmith import layout
+from corpusmith import gpu_memory, layout
+from corpusmith.build_code import BuildCode
+from corpusmith.building import begin, report
 from corpusmith.code_digest import program_digest
 from corpusmith.conda import offer_stand_in
 from corpusmith.documents import local_sources
 from corpusmith.errors import InputError
+from corpusmith.build_failures import Failures
 from corpusmith.preflight import asked_steps
 from corpusmith.retrying import read_retry_mark
 from corpusmith.look_up import gpus_wanted
+from corpusmith.placement import PLACED, Placement, default_resources
 
 try:
     CONFIG = corpusmith_config.resolve_config(config)
@@ -39,9 +43,28 @@ wildcard_constraints:
     split=r"(?!rejected)[a-z][a-z0-9_]*",
 
 
+# Where programs and prompts are: once the build runs, in a copy that nobody edits.
+scripts = BuildCode(Path(workflow.basedir), layout.edited_files(CONFIG))
+
+
 def code(program):
     """The digest of a program: what it made is rebuilt when its code changes, and only then."""
-    return lambda wildcards: program_digest(program)
+    return lambda wildcards: program_digest(program, scripts.scripts)
+
+
+def running(program):
+    """A program as a command calls it. A param that could depend on resources rebuilds nothing."""
+    return lambda wildcards, resources: scripts.program(program(wildcards) if callable(program) else program)
+
+
+def text(files):
+    """The digest of files that people edit: a running build reads its own copies, which no date of a file tells."""
+    return lambda wildcards: scripts.digest(files(wildcards))
+
+
+def copies(name):
+    """The build's own copies of an input's files. A param that depends on input rebuilds nothing."""
+    return lambda wildcards, input: [scripts.file(path) for path in input[name]]
 
 
 def one_of(names):
@@ -110,9 +133,31 @@ def looked_up(role, kind):
     return missing
 
 
-def gpus_if_missing(role):
-    """GPUs of a job: those that the step's model or scorer needs, and none where everything was found."""
-    return lambda wildcards, input, attempt: gpus_wanted(gpus_of(role)(wildcards), str(input.missing), attempt)
+def placement():
+    """Where jobs can run. Asked once the executor is known, which it is not while this is read."""
+    if not PLACEMENT:
+        defaults = default_resources(workflow.resource_settings.default_resources)
+        PLACEMENT.append(Placement(CONFIG, workflow.executor_settings, defaults))
+    return PLACEMENT[0]
+
+
+PLACEMENT = []
+
+
+def placed(role):
+    """The resources of a job that runs the step's model or scorer: no GPU, and little else, where everything was found."""
+
+    def resource(name):
+        def found(wildcards, input, attempt):
+            gpus = gpus_wanted(gpus_of(role)(wildcards), str(input.get("missing", "")), attempt)
+            try:
+                return placement().resources(step_config(role)(wildcards), gpus, attempt)[name]
+            except InputError as error:
+                raise WorkflowError(str(error)) from None
+
+        return found
+
+    return {name: resource(name) for name in PLACED}
 
 
 def missing_flag(wildcards, input):
@@ -120,14 +165,16 @@ def missing_flag(wildcards, input):
     return f"--missing {input.missing}" if input.missing else ""
 
 
+def placement_settings(role):
+    """What decides whether the step's model or scorer fits on its GPUs. This param rebuilds nothing, as said above."""
+    return lambda wildcards, resources: json.dumps(
+        gpu_memory.placement_settings(layout.entry_of(CONFIG, step_config(role)(wildcards)))
+    )
+
+
 def setting_of(role, key):
     """A value of the config of the step's model or scorer."""
     return lambda wildcards: layout.entry_of(CONFIG, step_config(role)(wildcards))[key]
-
-
-def memory_of(role):
-    """Main memory of a job; an attempt after the first gets more."""
-    return lambda wildcards, attempt: attempt * setting_of(role, "memory_mb")(wildcards)
 
 
 def scored_table(kind):
@@ -146,7 +193,7 @@ def scorer_program(wildcards):
 
 def scorer_code(wildcards):
     """Its digest."""
-    return program_digest(scorer_program(wildcards))
+    return program_digest(scorer_program(wildcards), scripts.scripts)
 
 
 def scorer_environment(wildcards):
@@ -304,9 +351,9 @@ def sources_of_step(wildcards):
     return f"{dataset_folder(wildcards)}/{name}.parquet"
 
 
-def prompt_of_step(wildcards):
-    """The step's prompt file."""
-    return step_config("prompt")(wildcards)
+def prompt_of(step):
+    """A step's prompt file, in a list."""
+    return lambda wildcards: [layout.step_of(CONFIG, wildcards.dataset, step or wildcards.step)["prompt"]]
 
 
 def language_words(key):

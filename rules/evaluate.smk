@@ -11,12 +11,10 @@ rule make_toy_references:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("make_toy_references.py"),
         code=code("make_toy_references.py"),
     shell:
-        "python scripts/make_toy_references.py"
-        " --segments {input.segments}"
-        " --references {output.references}"
-        " 2>&1 | tee {log}"
+        "python {params.program}" " --segments {input.segments}" " --references {output.references}" " 2>&1 | tee {log}"
 
 
 rule pair_references:
@@ -35,6 +33,7 @@ rule pair_references:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("pair_references.py"),
         code=code("pair_references.py"),
         folder=dataset_folder,
         splits=lambda wildcards: list(CONFIG["datasets"][wildcards.dataset]["splits"]),
@@ -46,7 +45,7 @@ rule pair_references:
         shards=layout.EVALUATION_SHARDS,
         evaluation=subpath(output.pairing, parent=True),
     shell:
-        "python scripts/pair_references.py"
+        "python {params.program}"
         " --folder {params.folder}"
         " --splits {params.splits}"
         " --prefilter-shards {params.prefilter_shards}"
@@ -72,13 +71,14 @@ rule evaluate_release:
     conda:
         "../envs/evaluation.yaml"
     params:
+        program=running("evaluate_release.py"),
         code=code("evaluate_release.py"),
         target_language=dataset_config("target_language", "code"),
         metrics=lambda wildcards: layout.evaluation_flags(CONFIG, wildcards.dataset),
         shards=layout.EVALUATION_SHARDS,
         evaluation=subpath(output.metrics, parent=True),
     shell:
-        "python scripts/evaluate_release.py"
+        "python {params.program}"
         " --evaluation {params.evaluation}"
         " --shards {params.shards}"
         " --target-language {params.target_language}"

@@ -19,9 +19,10 @@ rule fetch_model:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("fetch_model.py"),
         origin=origin_flags,
     shell:
-        "python scripts/fetch_model.py"
+        "python {params.program}"
         " --name {wildcards.model}"
         " {params.origin}"
         " --receipt {output.receipt}"
@@ -36,9 +37,10 @@ rule fetch_tokenizer:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("fetch_model.py"),
         origin=tokenizer_origin_flags,
     shell:
-        "python scripts/fetch_model.py"
+        "python {params.program}"
         " --name {wildcards.model}"
         " {params.origin}"
         " --tokenizer-only"
@@ -54,10 +56,11 @@ rule describe_api_model:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("describe_api_model.py"),
         code=code("describe_api_model.py"),
         identity=lambda wildcards: layout.server_identity(CONFIG, wildcards.model),
     shell:
-        "python scripts/describe_api_model.py"
+        "python {params.program}"
         " --name {wildcards.model}"
         " --identity {params.identity:q}"
         " --receipt {output.receipt}"
@@ -72,12 +75,13 @@ rule fetch_source:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("fetch_source.py"),
         code=code("fetch_source.py"),
         repo=dataset_config("sources", "hub", "repo"),
         revision=dataset_config("sources", "hub", "revision"),
         files=dataset_config("sources", "hub", "files"),
     shell:
-        "python scripts/fetch_source.py"
+        "python {params.program}"
         " --repo {params.repo:q}"
         " --revision {params.revision:q}"
         " --pattern {params.files:q}"

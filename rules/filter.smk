@@ -4,21 +4,26 @@
 rule request_judgements:
     input:
         rows="<results>/{dataset}/checked/kept.parquet",
-        prompt=lambda wildcards: layout.step_of(CONFIG, wildcards.dataset, "judge")["prompt"],
+        prompt=prompt_of("judge"),
     output:
         requests="<results>/{dataset}/judge/requests/{shard}.parquet",
     log:
         "<logs>/request_judgements/{dataset}/{shard}.log",
+    group:
+        "{dataset}-judge-requests"
     conda:
         "../envs/data.yaml"
     params:
+        program=running("request_judgements.py"),
         code=code("request_judgements.py"),
         verdicts=dataset_config("filter", "judge", "verdicts"),
+        prompt_text=text(prompt_of("judge")),
+        prompt=copies("prompt"),
     shell:
-        "python scripts/request_judgements.py"
+        "python {params.program}"
         " --rows {input.rows}"
         " --shard {wildcards.shard}"
-        " --prompt {input.prompt}"
+        " --prompt {params.prompt:q}"
         " --verdicts {params.verdicts:q}"
         " --requests {output.requests}"
         " 2>&1 | tee {log}"
@@ -34,15 +39,18 @@ rule apply_verdicts:
         account="<results>/{dataset}/judged.account.json",
     log:
         "<logs>/apply_verdicts/{dataset}.log",
+    group:
+        "{dataset}-release"
     conda:
         "../envs/data.yaml"
     params:
+        program=running("apply_verdicts.py"),
         code=code("apply_verdicts.py"),
         step=lambda wildcards: f"{dataset_folder(wildcards)}/judge",
         shards=dataset_config("filter", "judge", "shards"),
         accept=dataset_config("filter", "judge", "accept"),
     shell:
-        "python scripts/apply_verdicts.py"
+        "python {params.program}"
         " --rows {input.rows}"
         " --step {params.step}"
         " --shards {params.shards}"
@@ -60,13 +68,16 @@ rule write_split:
         rows="<results>/{dataset}/filtered/{split}.parquet",
     log:
         "<logs>/write_split/{dataset}/{split}.log",
+    group:
+        "{dataset}-release"
     conda:
         "../envs/data.yaml"
     params:
+        program=running("write_split.py"),
         code=code("write_split.py"),
         splits=lambda wildcards: json.dumps(CONFIG["datasets"][wildcards.dataset]["splits"], sort_keys=True),
     shell:
-        "python scripts/write_split.py"
+        "python {params.program}"
         " --rows {input.rows}"
         " --splits {params.splits:q}"
         " --split {wildcards.split}"
@@ -81,9 +92,12 @@ rule merge_rejected:
         rows="<results>/{dataset}/filtered/rejected.parquet",
     log:
         "<logs>/merge_rejected/{dataset}.log",
+    group:
+        "{dataset}-release"
     conda:
         "../envs/data.yaml"
     params:
+        program=running("merge_rejected.py"),
         code=code("merge_rejected.py"),
     shell:
-        "python scripts/merge_rejected.py" " --rejected {input}" " --output {output.rows}" " 2>&1 | tee {log}"
+        "python {params.program}" " --rejected {input}" " --output {output.rows}" " 2>&1 | tee {log}"

@@ -10,11 +10,15 @@ rule look_up_answers:
         missing=temp("<results>/{dataset}/{step}/completions/{shard}.missing.json"),
     log:
         "<logs>/look_up_answers/{dataset}/{step}/{shard}.log",
+    group:
+        "{dataset}-{step}-requests"
     conda:
         engine_environment
     resources:
         store=CONFIG["store"],
     params:
+        program=running("look_up_answers.py"),
+        placement=placement_settings("model"),
         engine=setting_of("model", "engine"),
         dtype=setting_of("model", "dtype"),
         options=generation_options,
@@ -22,7 +26,7 @@ rule look_up_answers:
         tuning=engine_tuning,
     shell:
         "HF_HUB_OFFLINE=1"
-        " python scripts/look_up_answers.py"
+        " python {params.program}"
         " --requests {input.requests}"
         " --model {input.model}"
         " --engine {params.engine}"
@@ -32,6 +36,7 @@ rule look_up_answers:
         " --tuning {params.tuning:q}"
         " --store {resources.store:q}"
         " --missing {output.missing}"
+        " --placement {params.placement:q}"
         " 2>&1 | tee {log}"
 
 
@@ -54,7 +59,7 @@ rule generate:
     conda:
         engine_environment
     resources:
-        gpu=gpus_if_missing("model"),
+        **placed("model"),
         # Limits of calls a minute hold for each job: --resources api_jobs=1 lets those that ask an API take turns.
         api_jobs=of_role(layout.api_jobs_of, "model"),
         tp=setting_of("model", "tp"),
@@ -64,9 +69,8 @@ rule generate:
         commit_seconds=str(CONFIG["commit_seconds"]),
         stall_timeout=setting_of("model", "stall_timeout"),
         drain_seconds=setting_of("model", "drain_seconds"),
-        mem_mb=memory_of("model"),
-        runtime=setting_of("model", "runtime_minutes"),
     params:
+        program=running("generate.py"),
         code=code("generate.py"),
         retry=retry_mark("completions"),
         engine=setting_of("model", "engine"),
@@ -78,7 +82,7 @@ rule generate:
         missing=missing_flag,
     shell:
         "HF_HUB_OFFLINE=1"
-        " python scripts/generate.py"
+        " python {params.program}"
         " --requests {input.requests}"
         " --model {input.model}"
         " --engine {params.engine}"

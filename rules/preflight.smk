@@ -21,12 +21,10 @@ rule request_preflight:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("request_preflight.py"),
         code=code("request_preflight.py"),
     shell:
-        "python scripts/request_preflight.py"
-        " --model {input.model}"
-        " --requests {output.requests}"
-        " 2>&1 | tee {log}"
+        "python {params.program}" " --model {input.model}" " --requests {output.requests}" " 2>&1 | tee {log}"
 
 
 rule write_preflight_pair:
@@ -38,9 +36,10 @@ rule write_preflight_pair:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("write_preflight_pair.py"),
         code=code("write_preflight_pair.py"),
     shell:
-        "python scripts/write_preflight_pair.py"
+        "python {params.program}"
         " --requests {output.requests}"
         " --completions {output.completions}"
         " 2>&1 | tee {log}"
@@ -60,15 +59,14 @@ rule preflight_generate:
     conda:
         engine_environment
     resources:
-        gpu=gpus_of("model"),
+        **placed("model"),
         api_jobs=of_role(layout.api_jobs_of, "model"),
         tp=setting_of("model", "tp"),
         batch_size=setting_of("model", "batch_size"),
         stall_timeout=setting_of("model", "stall_timeout"),
         drain_seconds=setting_of("model", "drain_seconds"),
-        mem_mb=memory_of("model"),
-        runtime=setting_of("model", "runtime_minutes"),
     params:
+        program=running("generate.py"),
         asked=this_moment,
         engine=setting_of("model", "engine"),
         device=setting_of("model", "device"),
@@ -79,7 +77,7 @@ rule preflight_generate:
     shell:
         "mkdir -p {output.answer};"
         " HF_HUB_OFFLINE=1"
-        " python scripts/generate.py"
+        " python {params.program}"
         " --requests {input.requests}"
         " --model {input.model}"
         " --engine {params.engine}"
@@ -114,16 +112,14 @@ rule preflight_score:
     conda:
         scorer_environment
     resources:
-        gpu=gpus_of("scorer"),
+        **placed("scorer"),
         tp=setting_of("scorer", "tp"),
         tokens_per_batch=setting_of("scorer", "tokens_per_batch"),
         stall_timeout=setting_of("scorer", "stall_timeout"),
         drain_seconds=setting_of("scorer", "drain_seconds"),
-        mem_mb=memory_of("scorer"),
-        runtime=setting_of("scorer", "runtime_minutes"),
     params:
         asked=this_moment,
-        program=scorer_program,
+        program=running(scorer_program),
         device=setting_of("scorer", "device"),
         dtype=setting_of("scorer", "dtype"),
         options=scorer_options,
@@ -131,7 +127,7 @@ rule preflight_score:
     shell:
         "mkdir -p {output.score};"
         " HF_HUB_OFFLINE=1"
-        " python scripts/{params.program}"
+        " python {params.program}"
         " --requests {input.requests}"
         " --completions {input.completions}"
         " --scorer {input.scorer}"
@@ -161,12 +157,13 @@ rule show_preflight:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("show_preflight.py"),
         asked=this_moment,
         log=preflight_file("logs", ".log"),
         benchmark=preflight_file("benchmarks", ".tsv"),
         width=max(map(len, ASKED)),
     shell:
-        "python scripts/show_preflight.py"
+        "python {params.program}"
         " --name {wildcards.model}"
         " --answer {input.answer}"
         " --log {params.log}"
@@ -187,6 +184,7 @@ rule preflight:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("check_preflight.py"),
         asked=this_moment,
     shell:
-        "python scripts/check_preflight.py" " --outcomes {input}" " 2>&1 | tee {log}"
+        "python {params.program}" " --outcomes {input}" " 2>&1 | tee {log}"

@@ -5,7 +5,7 @@ rule release_dataset:
     input:
         release_tables,
         split_tables,
-        card="scripts/corpusmith/templates/card.md.jinja",
+        card=layout.CARD,
         models=release_models,
         environments=release_environments,
     output:
@@ -20,9 +20,12 @@ rule release_dataset:
         "<logs>/release_dataset/{dataset}.log",
     benchmark:
         "<benchmarks>/release_dataset/{dataset}.tsv"
+    group:
+        "{dataset}-release"
     conda:
         "../envs/data.yaml"
     params:
+        program=running("release_dataset.py"),
         code=code("release_dataset.py"),
         folder=dataset_folder,
         config=lambda wildcards: json.dumps(layout.release_config(CONFIG, wildcards.dataset)),
@@ -30,11 +33,13 @@ rule release_dataset:
         tables=layout_of("tables"),
         dropped=layout_of("dropped"),
         splits=lambda wildcards: list(CONFIG["datasets"][wildcards.dataset]["splits"]),
+        card_text=text(lambda wildcards: [layout.CARD]),
+        environments=copies("environments"),
         models=lambda wildcards: [
             f"{name}={receipt}" for name, receipt in layout.models_of(CONFIG, wildcards.dataset).items()
         ],
     shell:
-        "python scripts/release_dataset.py"
+        "python {params.program}"
         " --dataset {wildcards.dataset}"
         " --folder {params.folder}"
         " --config {params.config:q}"
@@ -44,7 +49,7 @@ rule release_dataset:
         " --segments {params.folder}/sources/segments.parquet"
         " --splits {params.splits}"
         " --models {params.models}"
-        " --environments {input.environments}"
+        " --environments {params.environments}"
         " --manifest {output.manifest}"
         " --stats {output.stats}"
         " 2>&1 | tee {log}"

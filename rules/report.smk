@@ -1,6 +1,11 @@
 """What the runs did."""
 
 
+# Seconds on the login node, and no queue for them.
+localrules:
+    collect_run_stats,
+
+
 rule collect_run_stats:
     input:
         run_stats_tables,
@@ -11,11 +16,12 @@ rule collect_run_stats:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("collect_run_stats.py"),
         code=code("collect_run_stats.py"),
         folder=dataset_folder,
         tables=layout_of("asking"),
     shell:
-        "python scripts/collect_run_stats.py"
+        "python {params.program}"
         " --dataset {params.folder}"
         " --tables {params.tables}"
         " --run-stats {output.run_stats}"

@@ -1,6 +1,11 @@
 """Scoring: from requests and completions to a table of scores, for every step of every recipe."""
 
 
+# Seconds on the login node, and no queue for them: each shard is looked up when its answers are there.
+localrules:
+    look_up_scores,
+
+
 rule look_up_scores:
     input:
         requests=scored_table("requests"),
@@ -15,11 +20,13 @@ rule look_up_scores:
     resources:
         store=CONFIG["store"],
     params:
+        program=running("look_up_scores.py"),
+        placement=placement_settings("scorer"),
         metric=setting_of("scorer", "metric"),
         dtype=setting_of("scorer", "dtype"),
         options=scorer_options,
     shell:
-        "python scripts/look_up_scores.py"
+        "python {params.program}"
         " --requests {input.requests}"
         " --completions {input.completions}"
         " --metric {params.metric}"
@@ -28,6 +35,7 @@ rule look_up_scores:
         " {params.options}"
         " --store {resources.store:q}"
         " --missing {output.missing}"
+        " --placement {params.placement:q}"
         " 2>&1 | tee {log}"
 
 
@@ -49,7 +57,7 @@ rule score:
     conda:
         scorer_environment
     resources:
-        gpu=gpus_if_missing("scorer"),
+        **placed("scorer"),
         tp=setting_of("scorer", "tp"),
         tokens_per_batch=setting_of("scorer", "tokens_per_batch"),
         max_failed=lambda wildcards: str(step_config("max_failed")(wildcards)),
@@ -57,10 +65,8 @@ rule score:
         commit_seconds=str(CONFIG["commit_seconds"]),
         stall_timeout=setting_of("scorer", "stall_timeout"),
         drain_seconds=setting_of("scorer", "drain_seconds"),
-        mem_mb=memory_of("scorer"),
-        runtime=setting_of("scorer", "runtime_minutes"),
     params:
-        program=scorer_program,
+        program=running(scorer_program),
         code=scorer_code,
         retry=retry_mark("scores"),
         device=setting_of("scorer", "device"),
@@ -70,7 +76,7 @@ rule score:
         missing=missing_flag,
     shell:
         "HF_HUB_OFFLINE=1"
-        " python scripts/{params.program}"
+        " python {params.program}"
         " --requests {input.requests}"
         " --completions {input.completions}"
         " --scorer {input.scorer}"

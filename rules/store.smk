@@ -17,11 +17,12 @@ rule store_report:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("report_store.py"),
         store=CONFIG["store"],
         models=named_receipts(),
         tables=asking_tables(),
     shell:
-        "python scripts/report_store.py"
+        "python {params.program}"
         " --store {params.store:q}"
         " --models {params.models}"
         " --tables {params.tables}"
@@ -34,10 +35,11 @@ rule store_compact:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("compact_store.py"),
         store=CONFIG["store"],
         models=named_receipts(),
     shell:
-        "python scripts/compact_store.py" " --store {params.store:q}" " --models {params.models}" " 2>&1 | tee {log}"
+        "python {params.program}" " --store {params.store:q}" " --models {params.models}" " 2>&1 | tee {log}"
 
 
 rule store_prune:
@@ -46,6 +48,7 @@ rule store_prune:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("prune_store.py"),
         store=CONFIG["store"],
         results=CONFIG["results"],
         tables=asking_tables(),
@@ -53,7 +56,7 @@ rule store_prune:
         models=named_receipts(),
         delete=delete_flag(),
     shell:
-        "python scripts/prune_store.py"
+        "python {params.program}"
         " --store {params.store:q}"
         " --results {params.results}"
         " --tables {params.tables}"
@@ -69,6 +72,7 @@ rule retry_failed:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("retry_failed.py"),
         tables=asking_tables(),
     shell:
-        "python scripts/retry_failed.py" " --tables {params.tables}" " 2>&1 | tee {log}"
+        "python {params.program}" " --tables {params.tables}" " 2>&1 | tee {log}"

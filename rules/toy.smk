@@ -9,11 +9,12 @@ rule make_toy_corpus:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("make_toy_corpus.py"),
         code=code("make_toy_corpus.py"),
         documents=dataset_config("sources", "toy", "documents"),
         seed=dataset_config("sources", "toy", "seed"),
     shell:
-        "python scripts/make_toy_corpus.py"
+        "python {params.program}"
         " --documents {params.documents}"
         " --seed {params.seed}"
         " --corpus {output.corpus}"
@@ -33,11 +34,12 @@ rule train_toy_language_model:
     conda:
         "../envs/transformers-cpu.yaml"
     params:
+        program=running("train_toy_language_model.py"),
         code=code("train_toy_language_model.py"),
         steps=toy_config("steps"),
         seed=toy_config("seed"),
     shell:
-        "python scripts/train_toy_language_model.py"
+        "python {params.program}"
         " --steps {params.steps}"
         " --seed {params.seed}"
         " --name {wildcards.model}"
@@ -59,11 +61,12 @@ rule train_toy_quality_estimator:
     conda:
         "../envs/metricx-cpu.yaml"
     params:
+        program=running("train_toy_quality_estimator.py"),
         code=code("train_toy_quality_estimator.py"),
         steps=toy_config("steps"),
         seed=toy_config("seed"),
     shell:
-        "python scripts/train_toy_quality_estimator.py"
+        "python {params.program}"
         " --steps {params.steps}"
         " --seed {params.seed}"
         " --name {wildcards.model}"
@@ -82,10 +85,11 @@ rule draw_baseline_sources:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("draw_sources.py"),
         code=code("draw_sources.py"),
         drawn=dataset_config("prefilter", "keep"),
     shell:
-        "python scripts/draw_sources.py"
+        "python {params.program}"
         " --segments {input.segments}"
         " --count {params.drawn}"
         " --selected {output.sources}"
@@ -107,6 +111,7 @@ rule measure_toy_quality:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("measure_toy_quality.py"),
         code=code("measure_toy_quality.py"),
         folder=dataset_folder,
         prefilter_shards=dataset_config("prefilter", "shards"),
@@ -114,7 +119,7 @@ rule measure_toy_quality:
         n=dataset_config("final", "n"),
         splits=lambda wildcards: list(CONFIG["datasets"][wildcards.dataset]["splits"]),
     shell:
-        "python scripts/measure_toy_quality.py"
+        "python {params.program}"
         " --folder {params.folder}"
         " --prefilter-shards {params.prefilter_shards}"
         " --final-shards {params.final_shards}"

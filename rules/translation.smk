@@ -19,6 +19,7 @@ rule sample_sources:
         "../envs/data.yaml"
     threads: 8
     params:
+        program=running("sample_sources.py"),
         code=code("sample_sources.py"),
         source=source_flags,
         text_field=dataset_config("sources", "text_field"),
@@ -33,7 +34,7 @@ rule sample_sources:
         max_bad_share=dataset_config("sources", "max_bad_share"),
         max_document_characters=dataset_config("sources", "max_document_characters"),
     shell:
-        "python scripts/sample_sources.py"
+        "python {params.program}"
         " {params.source}"
         " --text-field {params.text_field:q}"
         " --language {params.language}"
@@ -59,16 +60,19 @@ rule sample_sources:
 rule request_translations:
     input:
         sources=sources_of_step,
-        prompt=prompt_of_step,
+        prompt=prompt_of(None),
     output:
         requests="<results>/{dataset}/{step}/requests/{shard}.parquet",
     log:
         "<logs>/request_translations/{dataset}/{step}/{shard}.log",
     wildcard_constraints:
         step="prefilter|final|baseline",
+    group:
+        "{dataset}-{step}-requests"
     conda:
         "../envs/data.yaml"
     params:
+        program=running("request_translations.py"),
         code=code("request_translations.py"),
         source_language=language_words("source_language"),
         target_language=language_words("target_language"),
@@ -77,11 +81,13 @@ rule request_translations:
         top_p=step_config("top_p"),
         top_k=step_config("top_k"),
         max_tokens=step_config("max_tokens"),
+        prompt_text=text(prompt_of(None)),
+        prompt=copies("prompt"),
     shell:
-        "python scripts/request_translations.py"
+        "python {params.program}"
         " --sources {input.sources}"
         " --shard {wildcards.shard}"
-        " --prompt {input.prompt}"
+        " --prompt {params.prompt:q}"
         " --source-language {params.source_language:q}"
         " --target-language {params.target_language:q}"
         " {params.asked}"
@@ -106,12 +112,13 @@ rule select_sources:
     conda:
         "../envs/data.yaml"
     params:
+        program=running("select_sources.py"),
         code=code("select_sources.py"),
         step=lambda wildcards: f"{dataset_folder(wildcards)}/prefilter",
         shards=dataset_config("prefilter", "shards"),
         keep=dataset_config("prefilter", "keep"),
     shell:
-        "python scripts/select_sources.py"
+        "python {params.program}"
         " --segments {input.segments}"
         " --step {params.step}"
         " --shards {params.shards}"
@@ -134,13 +141,16 @@ rule select_best:
         account="<results>/{dataset}/final/selected/{shard}.account.json",
     log:
         "<logs>/select_best/{dataset}/{shard}.log",
+    group:
+        "{dataset}-selection"
     conda:
         "../envs/data.yaml"
     params:
+        program=running("select_best.py"),
         code=code("select_best.py"),
         keep_top=dataset_config("final", "keep_top"),
     shell:
-        "python scripts/select_best.py"
+        "python {params.program}"
         " --requests {input.requests}"
         " --completions {input.completions}"
         " --scores {input.scores}"
@@ -161,9 +171,12 @@ rule filter_translations:
         account="<results>/{dataset}/checked.account.json",
     log:
         "<logs>/filter_translations/{dataset}.log",
+    group:
+        "{dataset}-selection"
     conda:
         "../envs/data.yaml"
     params:
+        program=running("filter_translations.py"),
         code=code("filter_translations.py"),
         selected=lambda wildcards: f"{dataset_folder(wildcards)}/final/selected",
         shards=dataset_config("final", "shards"),
@@ -171,7 +184,7 @@ rule filter_translations:
         target_language=dataset_config("target_language", "code"),
         rules=lambda wildcards: json.dumps(CONFIG["datasets"][wildcards.dataset]["filter"]["rules"], sort_keys=True),
     shell:
-        "python scripts/filter_translations.py"
+        "python {params.program}"
         " --selected {params.selected}"
         " --shards {params.shards}"
         " --source-language {params.source_language}"

@@ -19,7 +19,7 @@ Config = Mapping[str, Any]
 # them, those of engines.
 _MACHINE = (
     "batch_size", "tokens_per_batch", "compile", "memory_mb", "runtime_minutes", "tp", "stall_timeout",
-    "drain_seconds",
+    "drain_seconds", "cpus", "parameters_b", "resources",
 )  # fmt: skip
 _TUNING = {
     "openai": (
@@ -39,6 +39,8 @@ EVALUATION = "evaluation"
 _METRIC_STEP = f"{EVALUATION}-"
 # Three answers to each released source that has a reference are work for one job.
 EVALUATION_SHARDS = 1
+# The template of a release's card.
+CARD = "scripts/corpusmith/templates/card.md.jinja"
 # What the identity of a model behind an API stands for.
 _ADDRESS = ("base_url", "model", "identity")
 
@@ -197,6 +199,14 @@ def evaluation_flags(config: Config, dataset: str) -> list[str]:
 def evaluated_datasets(config: Config) -> list[str]:
     """Datasets whose releases are held against references."""
     return [name for name, entry in config["datasets"].items() if entry["evaluation"] is not None]
+
+
+def edited_files(config: Config) -> list[str]:
+    """Files that people edit and programs read in the middle of a build: prompts, the card, what releases record."""
+    steps = [(name, step) for name in config["datasets"] for step in _steps(config, name)]
+    prompts = [step_of(config, *step).get("prompt") for step in steps]
+    recorded = [f"envs/{name}.yaml" for dataset in config["datasets"] for name in environments(config, dataset)]
+    return sorted({CARD, *filter(None, prompts), *recorded})
 
 
 def shards_of(config: Config, dataset: str, step: str) -> list[str]:

@@ -1,0 +1,14 @@
+"""Around a build: it works from a copy of code and config, follows its jobs safely, and says at its end what failed."""
+
+if workflow.is_main_process:
+    scripts.remember()
+    FAILURES = Failures(workflow)
+    logger.addHandler(FAILURES)
+
+
+onstart:
+    begin(workflow, scripts, config, logger)
+
+
+onerror:
+    report(workflow, FAILURES, logger)
