@@ -57,8 +57,13 @@ def running(program):
     return lambda wildcards, resources: scripts.program(program(wildcards) if callable(program) else program)
 
 
+def edited(paths):
+    """Files that people edit, as inputs. A build reads its own copies: that `text` changes rebuilds, no date of a file."""
+    return [ancient(path) for path in paths]
+
+
 def text(files):
-    """The digest of files that people edit: a running build reads its own copies, which no date of a file tells."""
+    """The digest of such files."""
     return lambda wildcards: scripts.digest(files(wildcards))
 
 
@@ -309,7 +314,7 @@ def release_models(wildcards):
 
 def release_environments(wildcards):
     """The environment files behind a release."""
-    return [f"envs/{name}.yaml" for name in layout.environments(CONFIG, wildcards.dataset)]
+    return edited(f"envs/{name}.yaml" for name in layout.environments(CONFIG, wildcards.dataset))
 
 
 # --- the translation recipe ---
@@ -353,7 +358,7 @@ def sources_of_step(wildcards):
 
 def prompt_of(step):
     """A step's prompt file, in a list."""
-    return lambda wildcards: [layout.step_of(CONFIG, wildcards.dataset, step or wildcards.step)["prompt"]]
+    return lambda wildcards: edited([layout.step_of(CONFIG, wildcards.dataset, step or wildcards.step)["prompt"]])
 
 
 def language_words(key):

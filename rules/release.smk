@@ -5,7 +5,7 @@ rule release_dataset:
     input:
         release_tables,
         split_tables,
-        card=layout.CARD,
+        card=edited([layout.CARD]),
         models=release_models,
         environments=release_environments,
     output:
@@ -34,6 +34,7 @@ rule release_dataset:
         dropped=layout_of("dropped"),
         splits=lambda wildcards: list(CONFIG["datasets"][wildcards.dataset]["splits"]),
         card_text=text(lambda wildcards: [layout.CARD]),
+        environments_text=text(release_environments),
         environments=copies("environments"),
         models=lambda wildcards: [
             f"{name}={receipt}" for name, receipt in layout.models_of(CONFIG, wildcards.dataset).items()

@@ -18,6 +18,7 @@ from corpusmith.engines.choosing import add_engine_flags, choose_engine
 from corpusmith.generation import answer_requests
 from corpusmith.look_up import forgetting
 from corpusmith.models import read_receipt
+from corpusmith.node_caches import use_local_caches
 from corpusmith.program import argument_parser, run
 from corpusmith.tables import COMPLETIONS, row_count
 
@@ -36,6 +37,7 @@ def main() -> None:
     if row_count(flags.requests) == 0:
         write_empty(flags, flags.completions, COMPLETIONS)
         return
+    use_local_caches()
     account = Account(flags.stage)
     with ExitStack() as resources, forgetting(flags.missing):
         stopping = resources.enter_context(stopping_of(flags))

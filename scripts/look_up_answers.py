@@ -13,6 +13,7 @@ from corpusmith.generation import count_missing
 from corpusmith.gpu_memory import check_memory
 from corpusmith.look_up import write_missing
 from corpusmith.models import read_receipt
+from corpusmith.node_caches import use_local_caches
 from corpusmith.program import argument_parser, log, run
 from corpusmith.store import Store
 from corpusmith.tables import row_count
@@ -34,6 +35,7 @@ def main() -> None:
         check_memory(flags.placement, model)
     missing = 0
     if row_count(flags.requests):
+        use_local_caches()
         missing = count_missing(flags.requests, choose_renderer(flags), model.identity, Store(flags.store))
     write_missing(flags.missing, missing)
     log.info("%s answers are missing", f"{missing:,}")

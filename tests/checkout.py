@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from conftest import ROOT
 
@@ -32,13 +33,30 @@ class Checkout:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
 
-    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs Snakemake with the local profile; what it printed is in stdout."""
-        command = [CONTROL / "snakemake", "--profile", "profiles/local", "--conda-prefix", self.environments]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    @classmethod
+    def with_environments(cls, factory: pytest.TempPathFactory, name: str = "checkout") -> Checkout:
+        """One that shares its environments with all of this run, and has those of the translation recipe at hand."""
+        own = factory.getbasetemp()
+        environments = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "environments"
+        environments.mkdir(exist_ok=True)
+        checkout = cls(factory.mktemp(name), environments)
+        # Snakemake takes one that somebody else is making for a ruin.
+        with FileLock(environments.with_suffix(".lock")):
+            checkout.snakemake("--configfile", "config/tiny.yaml", "--conda-create-envs-only")
+        return checkout
+
+    def command(self, *arguments: str, profile: str = "local") -> list[str]:
+        """Words of a call of Snakemake with a profile of the checkout."""
+        words = [CONTROL / "snakemake", "--profile", f"profiles/{profile}", "--conda-prefix", self.environments]
+        return [*map(str, words), *arguments]
+
+    def snakemake(
+        self, *arguments: str, check: bool = True, profile: str = "local"
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs Snakemake; what it printed is in stdout."""
         done = subprocess.run(
-            [*map(str, command), *arguments],
-            cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            self.command(*arguments, profile=profile),
+            cwd=self.folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         if check and done.returncode != 0:
             pytest.fail(f"snakemake {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-6000:]}")
@@ -71,6 +89,11 @@ class Checkout:
         path = self.folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(config, sort_keys=False))
         return str(path)
+
+
+def environment() -> dict[str, str]:
+    """The variables of a program that tests start, without what pytest tells its own processes."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
 
 
 def bytes_of(folder: Path) -> dict[str, str]:

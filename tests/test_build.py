@@ -52,7 +52,7 @@ AFTER_FILTER = {
 def built(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """The tiny dataset, built once with all its models."""
     need_control()
-    checkout = Checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("environments"))
+    checkout = Checkout.with_environments(tmp_path_factory)
     checkout.snakemake(*TINY)
     return checkout
 

@@ -1051,11 +1051,13 @@ def test_the_receipt_of_a_model_behind_an_api_has_an_identity_and_no_files(tmp_p
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("with_key")
-def test_a_build_asks_a_server_through_the_rules_and_asks_again_only_for_what_changed(tmp_path: Path) -> None:
+def test_a_build_asks_a_server_through_the_rules_and_asks_again_only_for_what_changed(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     from corpusmith.toy.language_model import build_tokenizer  # seconds of torch that no other test here needs
 
     need_control()
-    checkout = Checkout(tmp_path / "checkout", tmp_path / "environments")
+    checkout = Checkout.with_environments(tmp_path_factory)
     build_tokenizer(1024).save_pretrained(tmp_path / "counter")
     truth = FaultServer(
         answer=lambda body, _: translate(prompt_of(body).removeprefix("Korean: ")),

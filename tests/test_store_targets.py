@@ -673,7 +673,7 @@ LONGEST = 70
 def built(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """All that models and scorers make of the tiny dataset, by hardly trained ones: some prompts cannot be asked."""
     need_control()
-    checkout = Checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("environments"))
+    checkout = Checkout.with_environments(tmp_path_factory)
     prompt = f"Korean: {{{{ text }}}}{{% if text|length > {LONGEST} %}}{{{{ text * 300 }}}}{{% endif %}}\n"
     (checkout.folder / "long.txt").write_text(prompt)
     steps = {"prompt": "long.txt", "max_failed": 1.0}

@@ -491,7 +491,7 @@ def test_a_step_that_vllm_answers_is_killed_half_way_and_goes_on_from_there(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     need_control()
-    checkout = Checkout(tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("environments"))
+    checkout = Checkout.with_environments(tmp_path_factory)
     config = checkout.config("vllm", limit=SOURCES)
     content = yaml.safe_load(Path(config).read_text())
     content["models"]["toy-base"] = {

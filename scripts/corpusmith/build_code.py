@@ -97,7 +97,7 @@ class BuildCode:
                 if not copy.is_dir():
                     raise
         os.utime(copy)
-        _remove_old(folder, copy)
+        _remove_old(copy)
         self._folder = copy
         return copy
 
@@ -106,7 +106,8 @@ class BuildCode:
         for part in PARTS:
             root = self._folder / part
             for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
-                if path.is_file() and "__pycache__" not in path.parts:
+                # Hidden files are those of editors and file systems.
+                if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
                     yield path.relative_to(self._folder).as_posix(), path.read_bytes()
         for name in self._files:
             if Path(name).is_file():
@@ -134,8 +135,16 @@ def _short(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _remove_old(folder: Path, current: Path) -> None:
+def _remove_old(current: Path) -> None:
     """Removes copies that no build has used for long: jobs that have waited since are not waited for any more."""
-    for copy in folder.iterdir():
-        if copy != current and time.time() - copy.stat().st_mtime > _DAYS_TO_KEEP * 86400:
-            shutil.rmtree(copy, ignore_errors=True)
+    for copy in current.parent.iterdir():
+        try:
+            if copy == current or time.time() - copy.stat().st_mtime <= _DAYS_TO_KEEP * 86400:
+                continue
+            if not copy.name.startswith("."):
+                # Whoever is killed meanwhile must not leave half a copy under a name that builds look for.
+                copy = copy.rename(copy.with_name(f".{copy.name}.{os.getpid()}.partial"))
+        except OSError:
+            # Another build has just removed it, or finished it.
+            continue
+        shutil.rmtree(copy, ignore_errors=True)

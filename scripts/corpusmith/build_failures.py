@@ -1,6 +1,6 @@
 """What failed in a build, why, and where its logs are: the last lines of a build that did not finish.
 
-Collected from the messages that Snakemake logs. Used by the Snakefile.
+Collected from the messages that Snakemake logs. Used by the Snakefile: standard library only.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from snakemake_interface_logger_plugins.common import LogEvent
-
 _MOST_SHOWN = 50
 _MOST_LINES = 12
 _TAIL_BYTES = 20_000
+# Snakemake's name of the message that one attempt of one job failed (LogEvent.JOB_ERROR).
+_ATTEMPT_FAILED = "job_error"
 # How the SLURM executor says how a job ended.
 _STATE = re.compile(r"SLURM status is:\s*'(\w+)'")
-_NOT_SUBMITTED = re.compile(r"sbatch failed\. The error message was '(.*?)'", re.DOTALL)
+_NOT_SUBMITTED = re.compile(r"sbatch failed\. The error message was '(.*?)'\.\s+sbatch call:", re.DOTALL)
 # The last words of our programs, and of Python.
-_LAST_WORDS = re.compile(r"^(error|stopped): |^\w[\w.]*(Error|Exception|Interrupt)\b")
+_LAST_WORDS = re.compile(r"^(error|stopped|Exception): |^\w[\w.]*(Error|Exception|Interrupt)\b")
 _STATES = {
     "CANCELLED": "was cancelled",
     "TIMEOUT": "was ended at its wall time",
@@ -36,7 +36,9 @@ _STATES = {
 
 # Another attempt finds the same input, unless a program asks something outside: a server, the Hub, a GPU, a disk.
 _ASKS_OUTSIDE = re.compile(r"^(generate|score|fetch_\w+|preflight\w*|describe_api_model)$")
-_MAY_PASS = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT))
+_MAY_PASS = tuple(
+    map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM))
+)
 
 
 class Failures(logging.Handler):
@@ -48,7 +50,7 @@ class Failures(logging.Handler):
     def __init__(self, workflow: Any) -> None:
         super().__init__(logging.ERROR)
         self._workflow = workflow
-        self._ends: dict[str, str] = {}
+        self._ends: dict[str, str | None] = {}
         self._logs: dict[str, list[str]] = {}
         self._attempts: dict[str, int] = {}
 
@@ -62,12 +64,14 @@ class Failures(logging.Handler):
             words = f"{job.get('rule_msg') or ''} {said.get('msg') or ''}"
             aux = job.get("aux") or {}
             number = aux.get("external_jobid") or said.get("external_jobid")
-            self._logs[outputs[0]] = list(dict.fromkeys([*(job.get("log") or []), *(said.get("aux_logs") or [])]))
-            end = _end(words, number)
-            if end is not None:
-                self._ends[outputs[0]] = end
-            self._attempts[outputs[0]] = self._attempts.get(outputs[0], 0) + (said.get("event") is LogEvent.JOB_ERROR)
-            if is_permanent(str(job.get("rule_name")), map(Path, self._logs[outputs[0]])):
+            self._attempts[outputs[0]] = self._attempts.get(outputs[0], 0) + (said.get("event") == _ATTEMPT_FAILED)
+            if said is job and job.get("indent"):
+                # Of a group, of which all has been said: its log is named there only.
+                continue
+            logs = filter(None, [*(job.get("log") or []), *(said.get("aux_logs") or [])])
+            self._logs[outputs[0]] = list(dict.fromkeys(logs))
+            self._ends[outputs[0]] = _end(words, number)
+            if _ended_itself(words) and is_permanent(str(job.get("rule_name")), map(Path, self._logs[outputs[0]])):
                 self._give_up(outputs[0])
 
     def lines(self, failed: Iterable[Any], waiting: int) -> Iterator[str]:
@@ -91,8 +95,9 @@ class Failures(logging.Handler):
         attempts = f", {count} attempts" if count > 1 else ""
         yield f"  {job.rule.name}: {output[0] if output else ''}{attempts}"
         logs = list(dict.fromkeys([*map(str, job.log), *(self._logs.get(output[0], []) if output else [])]))
-        if output and output[0] in self._ends:
-            yield f"    {self._ends[output[0]]}"
+        end = self._ends.get(output[0]) if output else None
+        if end is not None:
+            yield f"    {end}"
         words = next(filter(None, (last_words(Path(path)) for path in logs)), [])
         yield from (f"    {line}" for line in words[:_MOST_LINES])
         for path in logs:
@@ -144,6 +149,12 @@ def last_words(path: Path) -> list[str]:
     found = [line for line in lines if line]
     place = next((place for place in reversed(range(len(found))) if _LAST_WORDS.search(found[place])), len(found) - 1)
     return found[place:] if found else []
+
+
+def _ended_itself(words: str) -> bool:
+    """Whether a job's program ended it. Where it may not have begun, its log may be that of an earlier build."""
+    state = _STATE.search(words)
+    return _NOT_SUBMITTED.search(words) is None and (state is None or state[1] == "FAILED")
 
 
 def _end(words: str, number: Any) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from corpusmith.build_code import CONFIG, BuildCode
 from corpusmith.build_failures import Failures
 from corpusmith.cluster import check_cluster
 from corpusmith.errors import InputError
+from corpusmith.job_watch import JobWatch
 
 _COPIES = Path(".snakemake") / "corpusmith"
 
@@ -31,8 +33,10 @@ def begin(workflow: Any, code: BuildCode, config: Mapping[str, Any], log: loggin
         if hasattr(settings, "status_command"):
             for warning in check_cluster(settings.status_command, settings.init_seconds_before_status_checks):
                 log.warning(warning)
+            plugin: Any = import_module(type(settings).__module__)
+            plugin.query_job_status = JobWatch(plugin.query_job_status, log)
         copy = code.freeze(config, _COPIES)
-    except InputError as error:
+    except (InputError, OSError) as error:
         raise WorkflowError(str(error)) from None
     # Jobs are told to read these, whatever the files that they came from say by then.
     workflow.config_settings.configfiles = [copy / CONFIG]

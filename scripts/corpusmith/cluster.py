@@ -5,6 +5,7 @@ Asked of SLURM itself, by its own commands, and read from the file of partitions
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 import subprocess
@@ -44,19 +45,22 @@ def asked_partitions() -> list[Partition]:
     if shutil.which("sinfo") is None:
         return []
     try:
-        return parse_sinfo(_said("sinfo", "--noheader", "--format=%P|%G|%l|%m|%c"))
+        # Else nodes that differ are on one line, with the least that any of them has.
+        return parse_sinfo(_said("sinfo", "--noheader", "--exact", "--format=%P|%G|%l|%m|%c"))
     except (OSError, subprocess.SubprocessError):
         return []
 
 
 def parse_sinfo(text: str) -> list[Partition]:
-    """Partitions from lines such as `gpu*|gpu:a100:4(S:0-1)|1-00:00:00|515000+|64`; of several lines, the largest."""
+    """Partitions from lines such as `gpu*|gpu:a100:4(S:0-1)|1-00:00:00|515000|64`; of several lines, the largest."""
     found: dict[str, Partition] = {}
     for line in text.splitlines():
         name, resources, limit, memory, cpus = (line.strip().split("|") + [""] * 5)[:5]
+        if not name.rstrip("*"):
+            continue
         gpus, models = _gpus_of(resources)
         partition = Partition(
-            name.rstrip("*"), gpus, _minutes(limit), _number(memory), _number(cpus), models, name.endswith("*")
+            name.rstrip("*"), gpus, _minutes(limit), _most(memory), _most(cpus), models, name.endswith("*")
         )
         before = found.get(partition.name)
         found[partition.name] = partition if before is None else _larger(before, partition)
@@ -70,7 +74,7 @@ def read_partitions(path: str | Path) -> list[Partition]:
         return [_of_file(str(name), entry or {}) for name, entry in entries]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; it is named in slurm-partition-config of the profile") from None
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: no file of partitions ({reason}); see profiles/slurm/partitions.yaml") from None
 
@@ -93,6 +97,8 @@ def check_cluster(status_command: str | None, first_check: int) -> list[str]:
         settings = _settings(_said("scontrol", "show", "config"))
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error)
+        # Of a command that was given up, what it said is bytes.
+        said = said.decode(errors="replace") if isinstance(said, bytes) else said
         raise InputError(f"SLURM does not answer here (scontrol show config: {' '.join(said.split())})") from None
     if shutil.which("sacct") is None or shutil.which("sacctmgr") is None:
         raise InputError(
@@ -143,10 +149,10 @@ def _settings(text: str) -> dict[str, str]:
 
 
 def _gpus_of(resources: str) -> tuple[int, frozenset[str] | None]:
-    """GPUs of a node and their models from sinfo's %G: gpu:4, gpu:a100:2(S:0),gpu:h100:2, (null)."""
+    """GPUs of a node and their models from sinfo's %G: gpu:4, gpu:1080ti:2(S:0-1),gpu:h100:2, (null)."""
     count, models = 0, set()
-    for match in re.finditer(r"(?:^|,)gpu(?::([A-Za-z_][\w.\-]*))?:(\d+)", re.sub(r"\([^)]*\)", "", resources)):
-        count += int(match[2])
+    for match in re.finditer(r"(?:^|,)gpu(?:(?::([^:,]+))?:(\d+))?(?=,|$)", re.sub(r"\([^)]*\)", "", resources)):
+        count += int(match[2] or 1)
         models |= {match[1]} - {None}
     return count, frozenset(models) or None
 
@@ -165,30 +171,50 @@ def _number(text: str) -> float | None:
     return None if match is None else float(match[0])
 
 
-def _of_file(name: str, entry: dict[str, Any]) -> Partition:
-    from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes
+def _most(text: str) -> float | None:
+    """A number of sinfo's; none where it says no more than that it is larger: 515000+."""
+    return None if text.rstrip().endswith("+") else _number(text)
 
-    minutes, models = entry.get("max_runtime"), entry.get("available_gpu_models")
-    cpus = [entry[key] for key in ("max_threads", "max_cpus_per_task") if key in entry]
+
+def _of_file(name: str, entry: dict[str, Any]) -> Partition:
+    models = entry.get("available_gpu_models")
+    cpus = [float(entry[key]) for key in ("max_threads", "max_cpus_per_task") if key in entry]
     return Partition(
         name=name,
         # Without a word about GPUs the executor takes a partition for one without.
         gpus=int(entry.get("max_gpu", 0)),
-        minutes=None if minutes is None else float(parse_time_to_minutes(minutes)),
-        memory_mb=entry.get("max_mem_mb"),
+        minutes=_minutes_of_file(entry.get("max_runtime", math.inf)),
+        memory_mb=float(entry["max_mem_mb"]) if "max_mem_mb" in entry else None,
         cpus=min(cpus) if cpus else None,
-        gpu_models=None if models is None else frozenset(models),
+        # An empty list tells the executor nothing, and text is to it a list of one.
+        gpu_models=frozenset([models] if isinstance(models, str) else models or []) or None,
     )
 
 
+def _minutes_of_file(limit: Any) -> float | None:
+    """max_runtime as the executor reads it. Raises ValueError."""
+    from snakemake_executor_plugin_slurm.utils import parse_time_to_minutes
+    from snakemake_interface_common.exceptions import WorkflowError
+
+    if limit == math.inf:
+        return None
+    try:
+        return float(parse_time_to_minutes(limit))
+    except WorkflowError as error:
+        raise ValueError(error) from None
+
+
 def _larger(one: Partition, other: Partition) -> Partition:
+    def most(one: float | None, other: float | None) -> float | None:
+        return None if one is None or other is None else max(one, other)
+
     models = (one.gpu_models or frozenset()) | (other.gpu_models or frozenset())
     return Partition(
         one.name,
         max(one.gpus or 0, other.gpus or 0),
-        one.minutes if one.minutes is None or other.minutes is None else max(one.minutes, other.minutes),
-        max(one.memory_mb or 0, other.memory_mb or 0) or None,
-        max(one.cpus or 0, other.cpus or 0) or None,
+        most(one.minutes, other.minutes),
+        most(one.memory_mb, other.memory_mb),
+        most(one.cpus, other.cpus),
         models or None,
         one.is_default or other.is_default,
     )

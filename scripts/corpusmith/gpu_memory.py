@@ -19,6 +19,8 @@ GIB = 2**30
 _BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 # Nothing in use keeps a weight in fewer than four bits.
 _BYTES_QUANTISED = 0.5
+# Weights that are stored so are kept so, whatever dtype says: those in FP8, or two of them in a byte.
+_BYTES_STORED = {"float8_e4m3fn": 1, "float8_e5m2": 1, "int8": 1, "uint8": 1}
 # vLLM's kv_cache_dtype: fp8 in all its spellings.
 _BYTES_FP8 = 1
 # What runs a model that every GPU must hold whole.
@@ -50,12 +52,12 @@ def memory_problem(
     if entry["device"] != "cuda" or gpu_gb is None or parameters is None:
         return None
     vllm = entry.get("vllm")
-    shared_by = 1 if entry.get("metric") in _WHOLE or entry.get("engine") == "transformers" else entry["tp"]
-    weights = parameters * _bytes_of_weight(entry) / shared_by
-    cache, length = 0.0, None
+    whole = entry.get("metric") in _WHOLE or entry.get("engine") == "transformers"
+    weights = parameters * _bytes_of_weight(entry, receipt) / (1 if whole else entry["tp"])
+    cache, length = 0.0, 0
     if vllm is not None and model_config is not None:
-        length = entry["max_length"] or _config_of_text(model_config).get("max_position_embeddings")
-        cache = 0.0 if length is None else cache_bytes(model_config, length, entry["tp"], _bytes_of_cache(entry))
+        length = entry["max_length"] or _count(_config_of_text(model_config), "max_position_embeddings")
+        cache = cache_bytes(model_config, length, entry["tp"], _bytes_of_cache(entry))
     room = gpu_gb * GIB * (vllm["gpu_memory_utilization"] if vllm is not None else 1.0)
     if weights + cache <= room:
         return None
@@ -63,7 +65,7 @@ def memory_problem(
     if cache:
         needs += f" and {cache / GIB:,.1f} GB for the cache of one answer of {length:,} tokens"
     what = "larger GPUs (resources.gpu_memory_gb)"
-    what += "" if shared_by == 1 and entry["tp"] > 1 else ", a larger tp"
+    what += "" if whole else ", a larger tp"
     what += ", a smaller max_length" if cache else ""
     return f"needs {needs}, and there are {room / GIB:,.1f} GB; allowed: {what}"
 
@@ -76,25 +78,26 @@ def cache_bytes(model_config: Mapping[str, Any], length: int, tp: int, bytes_of_
     it; layers without attention keep nothing that grows.
     """
     config = _config_of_text(model_config)
-    layers = config.get("num_hidden_layers")
-    heads = config.get("num_key_value_heads") or config.get("num_attention_heads")
+    layers, queries = _count(config, "num_hidden_layers"), _count(config, "num_attention_heads")
+    heads = _count(config, "num_key_value_heads") or queries
     if not layers or not heads:
         return 0.0
-    if config.get("kv_lora_rank"):
-        numbers = config["kv_lora_rank"] + (config.get("qk_rope_head_dim") or 0)
+    latent = _count(config, "kv_lora_rank")
+    if latent:
+        numbers: float = latent + _count(config, "qk_rope_head_dim")
     else:
-        size = config.get("head_dim") or (config.get("hidden_size") or 0) // (config.get("num_attention_heads") or 1)
+        size = _count(config, "head_dim") or _count(config, "hidden_size") // (queries or 1)
         numbers = 2 * max(1.0, heads / tp) * size
     return _tokens_of_layers(config, layers, length) * numbers * bytes_of_number
 
 
 def _tokens_of_layers(config: Mapping[str, Any], layers: int, length: int) -> int:
     """Tokens that are kept, over all layers."""
-    window = min(length, config.get("sliding_window") or length)
-    kinds, pattern = config.get("layer_types"), config.get("sliding_window_pattern")
-    if kinds:
+    window = min(length, _count(config, "sliding_window") or length)
+    kinds, pattern = config.get("layer_types"), _count(config, "sliding_window_pattern")
+    if kinds and isinstance(kinds, list):
         kept = {"full_attention": length, "sliding_attention": window, "chunked_attention": window}
-        return sum(kept.get(kind, 0) for kind in kinds)
+        return sum(kept.get(str(kind), 0) for kind in kinds)
     if pattern:
         whole = layers // pattern
         return whole * length + (layers - whole) * window
@@ -108,16 +111,29 @@ def find_model_config(receipt: ModelReceipt | None) -> dict[str, Any] | None:
         return None
     folder = receipt.folder
     if receipt.origin == "hub":
-        home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-        hub = Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
-        folder = hub / f"models--{(receipt.repo or '').replace('/', '--')}" / "snapshots" / (receipt.revision or "")
+        name = f"models--{(receipt.repo or '').replace('/', '--')}"
+        folder = _cache_of_hub() / name / "snapshots" / (receipt.revision or "")
     if folder is None:
         return None
     try:
         found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _cache_of_hub() -> Path:
+    """Where huggingface_hub, which takes long to import, keeps what it has fetched."""
+    given = os.environ.get
+    home = given("HF_HOME") or f"{given('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    hub = given("HF_HUB_CACHE") or given("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    return Path(os.path.expandvars(hub)).expanduser()
+
+
+def _count(config: Mapping[str, Any], key: str) -> int:
+    """A number of something; 0 where the config, which anybody may have written, has none."""
+    value = config.get(key)
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _config_of_text(model_config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -133,8 +149,11 @@ def _parameters(entry: Mapping[str, Any], receipt: ModelReceipt | None) -> float
     return None if billions is None else billions * 1e9
 
 
-def _bytes_of_weight(entry: Mapping[str, Any]) -> float:
-    return _BYTES_QUANTISED if (entry.get("vllm") or {}).get("quantization") else _BYTES[entry["dtype"]]
+def _bytes_of_weight(entry: Mapping[str, Any], receipt: ModelReceipt | None) -> float:
+    if (entry.get("vllm") or {}).get("quantization"):
+        return _BYTES_QUANTISED
+    stored = None if receipt is None or receipt.parameters is None else receipt.dtype
+    return min(_BYTES[entry["dtype"]], _BYTES_STORED.get(stored or "", 8))
 
 
 def _bytes_of_cache(entry: Mapping[str, Any]) -> float:

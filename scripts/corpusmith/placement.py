@@ -5,6 +5,8 @@ What can never run is told when the graph is made, by -n too, and not after hour
 
 from __future__ import annotations
 
+import ast
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -23,6 +25,9 @@ _MEMORY_WITHOUT_MODEL = 4000
 _MOST_TIMES_MEMORY = 3
 # What a job asks of a cluster beside GPUs, CPUs, memory and time.
 _ASKED = ("slurm_partition", "slurm_extra", "gpu_model", "constraint", "qos")
+_FILE_VARIABLE = "SNAKEMAKE_SLURM_PARTITIONS"
+# What Snakemake's formulas can tell jobs apart by.
+_OF_A_JOB = {"wildcards", "input", "attempt", "threads"}
 PLACED = ("gpu", "cpus_per_task", "mem_mb", "runtime", "nodes", *_ASKED)
 
 
@@ -41,7 +46,7 @@ class Placement:
         asked: Callable[[], Iterable[Partition]] = asked_partitions,
     ) -> None:
         self._config, self._settings, self._defaults, self._asked = config, executor_settings, defaults or {}, asked
-        self._chosen: dict[str, tuple[float | None, float | None]] = {}
+        self._chosen: dict[str, list[Partition]] = {}
 
     def resources(self, name: str, gpus: int, attempt: int) -> dict[str, int | str | None]:
         """What a job asks for that runs a model or scorer on so many GPUs; None for what it does not ask.
@@ -50,20 +55,28 @@ class Placement:
         """
         entry = layout.entry_of(self._config, name)
         placed = entry["resources"]
-        memory, minutes = self._limits(name)
+        fitting = self._fitting(name)
         idle = not gpus and entry["device"] == "cuda"
-        asked_memory = entry["memory_mb"] * min(attempt, _MOST_TIMES_MEMORY)
+        memory, minutes = entry["memory_mb"] * min(attempt, _MOST_TIMES_MEMORY), entry["runtime_minutes"]
+        if idle:
+            memory, places = min(entry["memory_mb"], _MEMORY_WITHOUT_MODEL), self._places(None)
+            # More time than those without GPUs give would put it into the queue for GPUs.
+            fitting = [place for place in places if not place.gpus] or places
+        memory, minutes = _within(memory, minutes, fitting)
         found: dict[str, int | str | None] = {
             **{key: self._defaults.get(key) for key in _ASKED},
             "gpu": gpus,
             "cpus_per_task": 1 if idle else cpus_of(entry),
-            "mem_mb": int(min(asked_memory, memory or asked_memory)),
-            "runtime": int(min(entry["runtime_minutes"], minutes or entry["runtime_minutes"])),
+            "mem_mb": memory,
+            "runtime": minutes,
             # GPUs of one job are on one node.
             "nodes": 1,
         }
+        if not gpus:
+            # The executor would ask for GPUs of it.
+            found["gpu_model"] = None
         if idle:
-            return found | {"mem_mb": min(entry["memory_mb"], _MEMORY_WITHOUT_MODEL)}
+            return found
         own = {
             "slurm_partition": placed["partition"],
             "slurm_extra": _extra(placed),
@@ -75,30 +88,27 @@ class Placement:
 
     def check(self, name: str) -> None:
         """Raises InputError where no node could ever run a model or scorer, as far as anybody knows."""
-        self._limits(name)
+        self._fitting(name)
 
-    def _limits(self, name: str) -> tuple[float | None, float | None]:
-        """Most memory in MB and longest wall time in minutes where a model or scorer can run; None without a limit."""
+    def _fitting(self, name: str) -> list[Partition]:
+        """Partitions in which a model or scorer can run; none where nothing is known of them."""
         if name not in self._chosen:
             entry = layout.entry_of(self._config, name)
             kind = "models" if name in self._config["models"] else "scorers"
             problems = [*_problems(entry, self._config, name)]
-            places = self._places(entry)
+            places = self._places(entry["resources"]["partition"])
             fitting = [place for place in places if not [*_misfits(entry, place)]]
             if places and not fitting:
                 problems += [misfit for place in places for misfit in _misfits(entry, place)]
             problems += self._unknown(entry)
             if problems:
                 raise InputError("\n".join(f"config: {kind}.{name}.{problem}" for problem in problems))
-            self._chosen[name] = (
-                _largest(place.memory_mb for place in fitting),
-                _largest(place.minutes for place in fitting),
-            )
+            self._chosen[name] = fitting
         return self._chosen[name]
 
-    def _places(self, entry: Mapping[str, Any]) -> list[Partition]:
-        """Partitions in which its jobs may run; none where nothing is known of them."""
-        named = entry["resources"]["partition"] or self._defaults.get("slurm_partition")
+    def _places(self, own: str | None) -> list[Partition]:
+        """Partitions in which jobs may run that name `own`; none where nothing is known of them."""
+        named = own or self._defaults.get("slurm_partition")
         known = self._partitions
         if named:
             return [known.get(name, Partition(name)) for name in str(named).split(",")]
@@ -113,14 +123,20 @@ class Placement:
             if name and there and name not in there:
                 yield f"resources.partition: this cluster has no {name}; allowed: {', '.join(sorted(there))}"
 
+    @property
+    def _on_slurm(self) -> bool:
+        """No other executor has a setting of that name."""
+        return hasattr(self._settings, "partition_config")
+
     @cached_property
     def _cluster(self) -> list[Partition]:
-        return list(self._asked()) if hasattr(self._settings, "partition_config") else []
+        return list(self._asked()) if self._on_slurm else []
 
     @cached_property
     def _file(self) -> list[Partition]:
-        path = getattr(self._settings, "partition_config", None)
-        return [] if path is None else read_partitions(path)
+        # The executor, too, heeds this variable where it is told of no file.
+        path = (self._settings.partition_config or os.environ.get(_FILE_VARIABLE)) if self._on_slurm else None
+        return read_partitions(path) if path else []
 
     @cached_property
     def _partitions(self) -> dict[str, Partition]:
@@ -128,9 +144,31 @@ class Placement:
 
 
 def default_resources(given: Mapping[str, Any] | None) -> dict[str, str]:
-    """What a profile or command line says of resources of all jobs, as far as it is more than a formula."""
-    found = {name: getattr(value, "value", value) for name, value in (given or {}).items() if name in _ASKED}
-    return {name: str(value) for name, value in found.items() if value is not None and not callable(value)}
+    """What a profile or command line says of resources of all jobs, as far as it is more than a formula.
+
+    given: Snakemake's, of which each value that is no number is worked out anew for each job.
+    """
+    found = {name: _constant(value) for name, value in (given or {}).items() if name in _ASKED}
+    return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _constant(value: Any) -> Any:
+    """The value of a default that is the same for all jobs; None where it is not."""
+    if not hasattr(value, "is_evaluable"):
+        return None if callable(value) else value
+    if value.is_evaluable():
+        if not isinstance(value.raw, str) or _names(value.raw) & _OF_A_JOB:
+            return None
+        value = value.evaluate(None, input=None, attempt=1, threads=1, rulename="", async_run=None)
+    return None if value.is_evaluable() else value.value
+
+
+def _names(expression: str) -> set[str]:
+    """The names in an expression; none where it is none, which Snakemake takes for text."""
+    try:
+        return {node.id for node in ast.walk(ast.parse(expression, mode="eval")) if isinstance(node, ast.Name)}
+    except SyntaxError:
+        return set()
 
 
 def cpus_of(entry: Mapping[str, Any]) -> int:
@@ -168,10 +206,16 @@ def _misfits(entry: Mapping[str, Any], place: Partition) -> Iterable[str]:
         yield f"cpus: {cpus_of(entry)}, and a node of partition {place.name} has {place.cpus:g}"
 
 
-def _largest(limits: Iterable[float | None]) -> float | None:
-    """The loosest of some limits; None where one is no limit, or there are none."""
-    found = list(limits)
-    return None if None in found or not found else max(limit for limit in found if limit is not None)
+def _within(memory_mb: int, minutes: int, places: Iterable[Partition]) -> tuple[int, int]:
+    """What of so much memory and time one partition has: the one with most memory, without which no attempt helps."""
+    had = (
+        (
+            memory_mb if place.memory_mb is None else int(min(memory_mb, place.memory_mb)),
+            minutes if place.minutes is None else int(min(minutes, place.minutes)),
+        )
+        for place in places
+    )
+    return max(had, default=(memory_mb, minutes))
 
 
 def _extra(placed: Mapping[str, Any]) -> str | None:

@@ -21,6 +21,7 @@ from corpusmith.gpu_claims import claimed_when_asked
 from corpusmith.look_up import forgetting
 from corpusmith.metric_flags import add_metric_flags, metric_of
 from corpusmith.models import ModelReceipt, folder_of, read_receipt
+from corpusmith.node_caches import use_local_caches
 from corpusmith.pairs import PairQuestion, PairScore, no_score
 from corpusmith.plain_text import size_text
 from corpusmith.program import log
@@ -62,6 +63,7 @@ def score(flags: argparse.Namespace, kind: str, make: Callable[[argparse.Namespa
     if row_count(flags.completions) == 0:
         write_empty(flags, flags.scores, SCORES)
         return
+    use_local_caches()
     account = Account(flags.stage)
     with ExitStack() as resources, forgetting(flags.missing):
         stopping = resources.enter_context(stopping_of(flags))

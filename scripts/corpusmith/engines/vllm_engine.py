@@ -34,6 +34,7 @@ from corpusmith.engines.protocol import OUT_OF_MEMORY, Answer, EngineDied, OutOf
 from corpusmith.engines.rendering import render_prompt
 from corpusmith.errors import InputError
 from corpusmith.identity import canonical, digest
+from corpusmith.node_caches import use_local_caches
 from corpusmith.pretrained import load_part
 from corpusmith.program import log
 
@@ -59,17 +60,6 @@ _CPU_CACHE_BYTES = 2 << 30
 # A large model from a slow file system takes longer than the ten minutes that vLLM waits.
 _SECONDS_TO_START = 3600
 _SECONDS_TO_CLOSE = 10.0
-# What vLLM, and what it uses, compile and keep: environment variables, each with its folder.
-_CACHES = {
-    "VLLM_CACHE_ROOT": "vllm",
-    "VLLM_CONFIG_ROOT": "vllm-config",
-    "TORCHINDUCTOR_CACHE_DIR": "inductor",
-    "TRITON_CACHE_DIR": "triton",
-    "CUDA_CACHE_PATH": "cuda",
-    "FLASHINFER_WORKSPACE_BASE": "flashinfer",
-    "DG_JIT_CACHE_DIR": "deep-gemm",
-    "TILELANG_CACHE_DIR": "tilelang",
-}
 # Read by logged_python.sh, and by it vLLM's processes are known.
 _LOG_VARIABLE = "CORPUSMITH_LOG"
 # llguidance's layout of JSON; its separators are regular expressions.
@@ -331,9 +321,8 @@ def _cpu_arguments() -> dict[str, Any]:
 
 def _prepare_environment(device: str, log_file: Path) -> None:
     """What vLLM and its processes read from environment variables; what the user has set stays."""
-    local = _local_folder()
-    settings = {name: str(local / folder) for name, folder in _CACHES.items()}
-    settings |= {"HF_HUB_OFFLINE": "1", "VLLM_ENGINE_READY_TIMEOUT_S": str(_SECONDS_TO_START)}
+    use_local_caches()
+    settings = {"HF_HUB_OFFLINE": "1", "VLLM_ENGINE_READY_TIMEOUT_S": str(_SECONDS_TO_START)}
     # Jobs that bind their threads by themselves would all bind them to the same cores.
     settings |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"} if device == "cpu" else {}
     for name, value in settings.items():
@@ -372,16 +361,6 @@ def _quiet(log_file: Path) -> Iterator[None]:
             yield
     finally:
         multiprocessing.set_executable(os.fsdecode(python))
-
-
-def _local_folder() -> Path:
-    """A folder for caches on this machine that belongs to this user."""
-    folder = Path(tempfile.gettempdir()) / f"corpusmith-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.lstat().st_uid != os.getuid() or folder.is_symlink():
-        # Somebody else has taken the name: code from there must not run.
-        return Path(tempfile.mkdtemp(prefix="corpusmith-"))
-    return folder
 
 
 def _on_one_line(schema: str) -> str:
