@@ -5,7 +5,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from corpusmith import config as corpusmith_config
 from corpusmith import gpu_memory, layout
 from corpusmith.build_code import BuildCode
-from corpusmith.building import begin, report
+from corpusmith.building import begin, executor_settings, report
 from corpusmith.code_digest import program_digest
 from corpusmith.conda import offer_stand_in
 from corpusmith.documents import local_sources
@@ -142,7 +142,7 @@ def placement():
     """Where jobs can run. Asked once the executor is known, which it is not while this is read."""
     if not PLACEMENT:
         defaults = default_resources(workflow.resource_settings.default_resources)
-        PLACEMENT.append(Placement(CONFIG, workflow.executor_settings, defaults))
+        PLACEMENT.append(Placement(CONFIG, executor_settings(workflow), defaults))
     return PLACEMENT[0]
 
 

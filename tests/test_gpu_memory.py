@@ -303,7 +303,7 @@ def test_longer_answers_never_take_less_and_more_gpus_never_more(
     assert cache_bytes(config, lengths[0], tps[0], 2) <= cache_bytes(config, lengths[1], tps[0], 2)
     on_each = [cache_bytes(config, lengths[1], tp, 2) for tp in (1, *tps)]
     assert on_each == sorted(on_each, reverse=True)
-    assert on_each[1] * tps[0] >= on_each[0]
+    assert on_each[1] * tps[0] >= on_each[0] * (1 - 1e-9)
 
 
 # --- config.json ---

@@ -12,15 +12,15 @@ from corpusmith.job_watch import JobWatch
 LOG = logging.getLogger("test")
 
 
-def watched(*looks: dict[str, str] | None) -> list[dict[str, str] | None]:
-    """What the executor is told at each look, where SLURM says this."""
+def watched(*looks: dict[str, str] | None, why: dict[str, str] | None = None) -> list[dict[str, str] | None]:
+    """What the executor is told at each look, where SLURM says this, and this of jobs that wait."""
     answers = iter(looks)
 
     async def query(command: str, logger: object) -> tuple[dict[str, str] | None, float | None]:
         found = next(answers)
         return (None, None) if found is None else (dict(found), 0.1)
 
-    watch = JobWatch(query, LOG)
+    watch = JobWatch(query, lambda: why or {}, LOG)
     return [asyncio.run(watch("squeue", LOG))[0] for _ in looks]
 
 
@@ -63,3 +63,16 @@ def test_a_job_is_told_to_have_failed_once() -> None:
     *_, told, after = watched({"1": "RUNNING"}, {}, {}, {}, {})
     assert told == {"1": "FAILED"}
     assert after == {}
+
+
+def test_what_waits_in_vain_is_said_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("corpusmith.job_watch._SECONDS_BETWEEN_REASONS", 0.0)
+    pending = {"1": "PENDING", "2": "PENDING", "3": "RUNNING"}
+    with caplog.at_level(logging.WARNING):
+        assert (
+            watched(pending, pending, why={"1": "launch failed requeued held", "3": "held", "9": "held"})
+            == [pending] * 2
+        )
+    assert [record.getMessage() for record in caplog.records] == [
+        "SLURM job 1 does not start by itself: launch failed requeued held"
+    ]

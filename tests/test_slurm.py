@@ -134,12 +134,12 @@ def jobs_of(said: str) -> dict[str, str]:
     }
 
 
-def queue(form: str, *flags: str) -> list[list[str]]:
+def queue(form: str, *flags: str, option: str = "--format") -> list[list[str]]:
     """What squeue says of all jobs, those that have ended among them."""
     done = subprocess.run(
-        ["squeue", "--states=all", "--noheader", f"--format={form}", *flags], capture_output=True, text=True, check=True
+        ["squeue", "--states=all", "--noheader", f"{option}={form}", *flags], capture_output=True, text=True, check=True
     )
-    return [line.split("|") for line in done.stdout.splitlines()]
+    return [[word.strip() for word in line.split("|")] for line in done.stdout.splitlines()]
 
 
 def asked_seeds(path: Path) -> Counter[int]:
@@ -215,15 +215,15 @@ def test_a_shard_that_needs_its_wall_time_many_times_over_is_done_and_asks_nothi
 ) -> None:
     rebuilt(clustered)
     config = yaml.safe_load((clustered.folder / "small.yaml").read_text())
-    # Of a minute, the last 35 seconds are for draining; some ten are gone before the first question.
+    # Of a minute, the last 35 seconds are for draining, and some are gone before the first question.
     config["models"]["toy-base"] |= {"runtime_minutes": 1, "drain_seconds": 35}
     (clustered.folder / "short.yaml").write_text(yaml.safe_dump(config))
     asked = tmp_path / "asked"
     asked.touch()
     table = f"{DATASET}/final/completions/{SHARDS[0]}.parquet"
     rows = parquet.read_table(local.folder / table).num_rows
-    # Three times what is left of a minute.
-    pause = 3 * 15 / (rows / 4)
+    # Three times what is left of a minute, at the least, in batches of four.
+    pause = 3 * 25 / (rows / 4)
     with pytest.MonkeyPatch.context() as variables:
         variables.setenv("PAUSE", f"{pause:.2f}")
         variables.setenv("ASKED", str(asked))
@@ -241,17 +241,18 @@ def test_jobs_that_are_cancelled_requeued_or_lose_their_node_lose_nothing(
     rebuilt(clustered)
     asked = tmp_path / "asked"
     asked.touch()
-    build = Running(clustered, "--", TARGET, log=tmp_path / "build.log", ASKED=str(asked), PAUSE="2")
+    build = Running(clustered, "--", TARGET, log=tmp_path / "build.log", ASKED=str(asked), PAUSE="4")
 
     def generating() -> list[str]:
         return [number for number, what in jobs_of(build.said()).items() if what == "rule_generate"]
 
     # All four have begun, and committed something.
-    build.wait_for(lambda: len(generating()) == 4 and asked.stat().st_size > 0)
-    build.wait_for(lambda: sum(asked_seeds(asked).values()) >= 8 + 4 * 4)
+    build.wait_for(lambda: len(generating()) == 4 and asked_seeds(asked).total() >= 4 * 4)
     first, second, *_ = generating()
     subprocess.run(["scancel", first], check=True)
     subprocess.run(["scontrol", "requeue", second], check=True)
+    # The two others are still at work when the node goes away.
+    build.wait_for(lambda: ["PENDING"] in queue("%T", f"--jobs={second}"))
     slurm_cluster.stop_node()
     time.sleep(3)
     slurm_cluster.start_node()
@@ -287,9 +288,8 @@ def test_two_jobs_with_two_gpus_each_share_the_node_and_a_third_waits(
             variables.setenv("DEVICES", str(devices))
             done = on_cluster(checkout, *flags, "--", *tables, config="cuda.yaml")
         submitted = jobs_of(done.stdout)
-        return {
-            number: gpus for number, gpus in queue("%i|%b") if submitted.get(number) == "rule_generate"
-        }  # fmt: skip
+        listed = queue("JobID:|,tres-per-job:", option="--Format")
+        return {number: gpus for number, gpus in listed if submitted.get(number) == "rule_generate"}
 
     assert all((checkout.folder / path).exists() for path in requests)
     found = build()

@@ -6,20 +6,40 @@ Reaches into Snakemake's workflow: tests/test_slurm.py runs it for real with the
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from snakemake.cli import parse_args
 from snakemake.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from corpusmith.build_code import CONFIG, BuildCode
 from corpusmith.build_failures import Failures
-from corpusmith.cluster import check_cluster
+from corpusmith.cluster import check_cluster, why_waiting
 from corpusmith.errors import InputError
 from corpusmith.job_watch import JobWatch
 
 _COPIES = Path(".snakemake") / "corpusmith"
+
+
+def executor_settings(workflow: Any) -> Any:
+    """What the executor was told by profile and command line; None where it has no settings.
+
+    A dry run does not hand that on: there the command line is read once more, by Snakemake's own means.
+    """
+    if not workflow.dryrun or Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
+        return workflow.executor_settings
+    # It says again which profile it uses.
+    with redirect_stderr(StringIO()):
+        _, flags = parse_args(sys.argv[1:])
+    if flags.executor is None:
+        return None
+    return ExecutorPluginRegistry().get_plugin(flags.executor).get_settings(flags)
 
 
 def begin(workflow: Any, code: BuildCode, config: Mapping[str, Any], log: logging.Logger) -> None:
@@ -34,7 +54,7 @@ def begin(workflow: Any, code: BuildCode, config: Mapping[str, Any], log: loggin
             for warning in check_cluster(settings.status_command, settings.init_seconds_before_status_checks):
                 log.warning(warning)
             plugin: Any = import_module(type(settings).__module__)
-            plugin.query_job_status = JobWatch(plugin.query_job_status, log)
+            plugin.query_job_status = JobWatch(plugin.query_job_status, why_waiting, log)
         copy = code.freeze(config, _COPIES)
     except (InputError, OSError) as error:
         raise WorkflowError(str(error)) from None

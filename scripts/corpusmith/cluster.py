@@ -88,6 +88,33 @@ def both(file: Iterable[Partition], asked: Iterable[Partition]) -> dict[str, Par
     return found
 
 
+def why_waiting() -> dict[str, str]:
+    """Of the user's jobs that SLURM will not start by itself: the number of each, and why, with what to do."""
+    try:
+        lines = _said("squeue", "--me", "--noheader", "--states=PENDING", "--format=%i|%r").splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    found = {}
+    for number, _, reason in (line.partition("|") for line in lines):
+        advice = next((advice for pattern, advice in _STUCK if pattern.search(reason)), None)
+        if advice is not None:
+            found[number.strip()] = f"{reason.strip()}; {advice.format(number=number.strip())}"
+    return found
+
+
+# Reasons of squeue that time alone does not change: https://slurm.schedmd.com/job_reason_codes.html
+_STUCK = [
+    (re.compile(pattern, re.IGNORECASE), advice)
+    for pattern, advice in (
+        (r"held", "scontrol release {number} lets it go on"),
+        (r"PartitionTimeLimit|MaxWall", "ask for less wall time (runtime, runtime_minutes), then scancel {number}"),
+        (r"PartitionNodeLimit|BadConstraints|NodeConfig", "no node is like that; change it, then scancel {number}"),
+        (r"PartitionDown|PartitionInactive|NodeDown", "the partition is closed; ask who runs it"),
+        (r"InvalidAccount|InvalidQOS|NotPermitted|not permitted", "name another account or qos, then scancel {number}"),
+    )
+]
+
+
 def check_cluster(status_command: str | None, first_check: int) -> list[str]:
     """Warnings about how the build will follow its jobs. Raises InputError where it would wait for ever.
 
