@@ -228,8 +228,20 @@ def test_a_shard_that_needs_its_wall_time_many_times_over_is_done_and_asks_nothi
         variables.setenv("PAUSE", f"{pause:.2f}")
         variables.setenv("ASKED", str(asked))
         done = on_cluster(clustered, "--", table, config="short.yaml")
-    assert done.stdout.count("Trying to restart job") >= 2
-    assert "stopped: the time of the job ends at" in done.stdout
+    *stopped, last = sorted(map(int, jobs_of(done.stdout)))
+    assert len(stopped) >= 2
+    for log in (clustered.folder / ".snakemake" / "slurm_logs" / "rule_generate").rglob("*.log"):
+        if int(log.stem) in stopped:
+            assert "stopped: the time of the job ends at" in log.read_text()
+            stopped.remove(int(log.stem))
+    assert stopped == []
+    # Each attempt asks for more memory, up to three times as much.
+    memory = {int(number): asked for number, asked in queue("JobID:|,MinMemory:", option="--Format")}
+    assert [memory[number] for number in range(last - 2, last + 1)] in (
+        ["1000M", "2000M", "3000M"],
+        ["2000M", "3000M", "3000M"],
+        ["3000M"] * 3,
+    )
     assert (clustered.folder / table).read_bytes() == (local.folder / table).read_bytes()
     assert set(asked_seeds(asked).values()) == {1}
     assert asked_seeds(asked).total() == rows

@@ -158,8 +158,7 @@ def check_cluster(status_command: str | None, first_check: int) -> list[str]:
 
 _FORGETS = (
     "this cluster forgets jobs {age} s after their end (MinJobAge), and the build looks every 180 s at last: one that"
-    " is missed is waited for. If the log stands still while squeue shows no job, end the build with Ctrl-C and start"
-    " it again; where the cluster keeps accounts, set slurm-status-command: sacct"
+    " is missed counts as failed, and is tried again. Where the cluster keeps accounts, set slurm-status-command: sacct"
 )
 
 
