@@ -35,10 +35,10 @@ PAUSED = """\
                 asked.writelines(json.dumps(one.seed) + "\\n" for one in questions)
 """
 PRETENDED = """\
-    if flags.device == "cuda":
-        import os, time
-        from pathlib import Path
+    import os, time
+    from pathlib import Path
 
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
         note = Path(os.environ["DEVICES"]) / os.environ["SLURM_JOB_ID"]
         devices, start = os.environ["CUDA_VISIBLE_DEVICES"], time.time()
         time.sleep(6)
