@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from checkout import CONTROL, need_control
 from conftest import ROOT
 from corpusmith import cluster
-from corpusmith.cluster import Partition, asked_partitions, both, check_cluster, parse_sinfo
+from corpusmith.cluster import Partition, asked_partitions, both, check_cluster, parse_sinfo, why_waiting
 from corpusmith.errors import InputError
 
 EXAMPLE = ROOT / "profiles" / "slurm" / "partitions.yaml"
@@ -397,3 +397,20 @@ def test_a_slurm_that_does_not_answer_is_told_with_what_it_says(
         check_cluster("squeue", 15)
     assert said in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+# --- jobs that wait ---
+
+
+def test_of_jobs_that_wait_those_are_told_that_only_somebody_can_help(only: Any) -> None:
+    lines = ["7|launch failed requeued held", "8|Priority", "9|PartitionTimeLimit", "10|Resources", "11|BeginTime"]
+    only(squeue=saying("\n".join([*lines, "12|JobHeldUser", "13|QOSMaxGRESPerUser", "14|BadConstraints"])))
+    found = why_waiting()
+    assert sorted(found, key=int) == ["7", "9", "12", "14"]
+    assert found["7"] == "launch failed requeued held; scontrol release 7 lets it go on"
+    assert "runtime" in found["9"]
+
+
+def test_nothing_is_told_of_jobs_where_squeue_does_not_answer(only: Any) -> None:
+    only(squeue="exit 1")
+    assert why_waiting() == {}
