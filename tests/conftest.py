@@ -39,3 +39,13 @@ def shared_data() -> Path:
 def hear_ctrl_c() -> None:
     """For a process that tests start: Ctrl-C ends it, also where this one runs in the background and is deaf to it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+# Those that take longest, first: what begins last should be short, as the tests of a file run one after the other.
+_LONGEST = ("build", "slurm", "vllm_engine", "store_targets", "metricx_golden", "vllm_server", "openai_engine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole builds begin first, where several processes share the files."""
+    places = {f"test_{name}.py": place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
