@@ -137,6 +137,10 @@ def test_every_file_of_the_real_checkout_that_decides_what_is_built_is_in_the_co
     assert there.pop("config.json")
     named = {name: there.pop(name) for name in list(there) if name.startswith("files/")}
     assert there == here
+    # Executable is what was: the engines start their processes by such a file, too.
+    executable = {name for name in here if os.access(folder / name, os.X_OK)}
+    assert "scripts/corpusmith/engines/logged_python.sh" in executable
+    assert {name for name in there if os.access(copy / name, os.X_OK)} == executable
     assert sorted(named.values()) == sorted(bytes_of(folder)[name] for name in prompts)
     # A program runs there, by the library that is there.
     shutil.rmtree(folder / "scripts")

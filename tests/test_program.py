@@ -126,7 +126,7 @@ def test_every_program_is_run_through_run() -> None:
 
 def test_every_rule_calls_a_program_that_there_is() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
-    called = set(re.findall(r"python scripts/(\S+?\.py)", text))
+    called = set(re.findall(r"running\(\"(\S+?\.py)\"\)", text))
     assert len(called) > 10
     assert called <= set(PROGRAMS)
 

@@ -87,8 +87,9 @@ class BuildCode:
                 target = unfinished / place
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
-            for program in (unfinished / "envs" / "bin").glob("*"):
-                shutil.copymode(self._folder / "envs" / "bin" / program.name, program)
+                if (self._folder / place).is_file():
+                    # Some are executable.
+                    shutil.copymode(self._folder / place, target)
             try:
                 unfinished.rename(copy)
             except OSError:
