@@ -167,8 +167,18 @@ def test_how_slurm_ended_a_job_is_said_with_its_number(build: Build, state: str,
 def test_why_sbatch_refused_a_job_is_said_whole_in_one_line(build: Build, error: str) -> None:
     made = job()
     assert build.refuse(made, error)
-    (line,) = [line for line in build.report(made) if "sbatch refused it" in line]
-    assert line.split()[3:] == error.split()
+    (line,) = [line for line in build.report(made) if "it was not submitted" in line]
+    assert line.split()[4:] == error.split()
+
+
+def test_a_job_that_was_not_submitted_says_why_and_nothing_of_an_earlier_build(build: Build) -> None:
+    made = job(said="asked 16, from the store 0\n")
+    assert build.fail(made, "Job submission failed with exception: The account wrong is invalid. Available:\nlab")
+    assert build.report(made)[1:3] == [
+        "  generate: answers.parquet",
+        "    it was not submitted: The account wrong is invalid. Available: lab",
+    ]
+    assert not any("log:" in line or "asked 16" in line for line in build.report(made))
 
 
 def test_the_last_attempt_is_reported_and_all_are_counted(build: Build) -> None:

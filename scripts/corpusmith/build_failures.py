@@ -20,7 +20,11 @@ _TAIL_BYTES = 20_000
 _ATTEMPT_FAILED = "job_error"
 # How the SLURM executor says how a job ended.
 _STATE = re.compile(r"SLURM status is:\s*'(\w+)'")
-_NOT_SUBMITTED = re.compile(r"sbatch failed\. The error message was '(.*?)'\.\s+sbatch call:", re.DOTALL)
+_NOT_SUBMITTED = re.compile(
+    r"sbatch failed\. The error message was '(.*?)'\.\s+sbatch call:"
+    r"|submission failed with exception: (.*?)(?:For further error details|$)",
+    re.DOTALL,
+)
 # The last words of our programs, and of Python.
 _LAST_WORDS = re.compile(r"^(error|stopped|Exception): |^\w[\w.]*(Error|Exception|Interrupt)\b")
 _STATES = {
@@ -98,6 +102,8 @@ class Failures(logging.Handler):
         end = self._ends.get(output[0]) if output else None
         if end is not None:
             yield f"    {end}"
+        # One that was not submitted may have logs of an earlier build.
+        logs = [] if end is not None and end.startswith("it was not submitted") else logs
         words = next(filter(None, (last_words(Path(path)) for path in logs)), [])
         yield from (f"    {line}" for line in words[:_MOST_LINES])
         for path in logs:
@@ -161,7 +167,7 @@ def _end(words: str, number: Any) -> str | None:
     """How a SLURM job ended, in a line."""
     refused = _NOT_SUBMITTED.search(words)
     if refused is not None:
-        return f"sbatch refused it: {' '.join(refused[1].split())}"
+        return f"it was not submitted: {' '.join((refused[1] or refused[2] or '').split())}"
     state = _STATE.search(words)
     if state is None:
         return None

@@ -119,9 +119,11 @@ class Placement:
     def _unknown(self, entry: Mapping[str, Any]) -> Iterable[str]:
         """Partitions that the cluster does not have."""
         there = {partition.name for partition in self._cluster}
-        for name in str(entry["resources"]["partition"] or "").split(","):
+        named = entry["resources"]["partition"] or self._defaults.get("slurm_partition") or ""
+        for name in str(named).split(","):
             if name and there and name not in there:
-                yield f"resources.partition: this cluster has no {name}; allowed: {', '.join(sorted(there))}"
+                where = "" if entry["resources"]["partition"] else " (slurm_partition of the profile)"
+                yield f"resources.partition{where}: this cluster has no {name}; allowed: {', '.join(sorted(there))}"
 
     @property
     def _on_slurm(self) -> bool:
