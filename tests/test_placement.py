@@ -207,9 +207,12 @@ def test_where_nothing_is_known_nothing_is_refused_nor_cut() -> None:
     own = {"partition": "somewhere,else", "gpu_model": "z9000"}
     asked = resources(gpus=64, attempt=3, tp=64, memory_mb=10**7, runtime_minutes=10**6, resources=own)
     assert (asked["gpu"], asked["mem_mb"], asked["runtime"]) == (64, 3 * 10**7, 10**6)
-    # What the profile names is the administrator's affair.
-    found = placement(config_of(tp=64), SINFO, defaults={"slurm_partition": "elsewhere"})
-    assert found.resources("it", 64, 1)["slurm_partition"] == "elsewhere"
+
+
+def test_a_partition_that_the_profile_names_and_the_cluster_does_not_have_is_refused() -> None:
+    found = placement(config_of(), SINFO, defaults={"slurm_partition": "elsewhere"})
+    with pytest.raises(InputError, match=r"profile.*elsewhere; allowed: big, cpu, gpu"):
+        found.check("it")
 
 
 def test_only_slurm_is_asked_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:

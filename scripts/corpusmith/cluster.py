@@ -45,8 +45,8 @@ def asked_partitions() -> list[Partition]:
     if shutil.which("sinfo") is None:
         return []
     try:
-        # Else nodes that differ are on one line, with the least that any of them has.
-        return parse_sinfo(_said("sinfo", "--noheader", "--exact", "--format=%P|%G|%l|%m|%c"))
+        # Hidden partitions, too; and not nodes that differ on one line, with the least that any of them has.
+        return parse_sinfo(_said("sinfo", "--all", "--noheader", "--exact", "--format=%P|%G|%l|%m|%c"))
     except (OSError, subprocess.SubprocessError):
         return []
 
