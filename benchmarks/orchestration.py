@@ -6,7 +6,7 @@ one would otherwise run, and under SLURM an sbatch for each. And what it takes t
 own start: every job of a cluster reads it three times. Prints a table, and last of all the ratio of a loop of sbatch to
 a build under SLURM, or, where there is no SLURM, of a shell's loop to a local build.
 
-    python benchmarks/orchestration.py --jobs 100 1000 5000 --slurm-jobs 100
+    python benchmarks/orchestration.py --jobs 100 1000 5000 --slurm-jobs 20
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from corpusmith.program import argument_parser, log, run
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = ROOT / ".venv" / "bin" / "snakemake"
 _GRAPH = """
-N = int(config["n"]) // 2
+N = int(config["jobs_wanted"]) // 2
 rule all:
     input: "all.txt"
 rule first:
@@ -105,7 +105,7 @@ def build(count: int, *arguments: str) -> float:
     """Seconds of a build of so many jobs, or of its plan."""
     with tempfile.TemporaryDirectory(dir=shared_folder()) as folder:
         (Path(folder) / "Snakefile").write_text(_GRAPH)
-        return timed([str(SNAKEMAKE), "--quiet", "all", "--config", f"n={count}", *arguments], Path(folder))
+        return timed([str(SNAKEMAKE), "--quiet", "all", "--config", f"jobs_wanted={count}", *arguments], Path(folder))
 
 
 def looped(count: int, form: str) -> float:
