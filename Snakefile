@@ -20,6 +20,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/asking.smk"
 include: "rules/toy.smk"
 include: "rules/fetch.smk"
 include: "rules/generate.smk"

@@ -17,7 +17,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,17 +80,14 @@ def why_not() -> str | None:
     return None
 
 
-def start(gpus: int = GPUS, changes: Mapping[str, str] | None = None) -> None:
-    """Starts munge, the controller and the node, and waits until jobs can run.
-
-    changes: settings of slurm.conf that are to have another value. Raises RuntimeError where it does not come up.
-    """
+def start() -> None:
+    """Starts munge, the controller and the node, and waits until jobs can run. Raises RuntimeError where none can."""
     stop()
     shutil.rmtree(STATE, ignore_errors=True)
     for folder in (STATE, STATE / "controller", STATE / "node", CONFIGURATION):
         folder.mkdir(parents=True, exist_ok=True)
     os.chmod(STATE, 0o755)
-    _write_configuration(gpus, changes or {})
+    _write_configuration()
     _start_munge()
     _run("slurmctld")
     start_node()
@@ -121,23 +118,20 @@ def stop() -> None:
 
 
 @contextmanager
-def cluster(gpus: int = GPUS, changes: Mapping[str, str] | None = None) -> Iterator[None]:
+def cluster() -> Iterator[None]:
     """The cluster, while the `with` block lasts."""
-    start(gpus, changes)
+    start()
     try:
         yield
     finally:
         stop()
 
 
-def _write_configuration(gpus: int, changes: Mapping[str, str]) -> None:
+def _write_configuration() -> None:
     host = socket.gethostname().split(".")[0]
-    text = _SLURM_CONF.format(mark=_MARK, host=host, state=STATE, cpus=CPUS, memory=_memory_mb(), gpus=gpus)
-    lines = text.splitlines()
-    for name, value in changes.items():
-        lines = [f"{name}={value}" if line.startswith(f"{name}=") else line for line in lines]
-    (CONFIGURATION / "slurm.conf").write_text("\n".join(lines) + "\n")
-    devices = [STATE / f"gpu{number}" for number in range(gpus)]
+    text = _SLURM_CONF.format(mark=_MARK, host=host, state=STATE, cpus=CPUS, memory=_memory_mb(), gpus=GPUS)
+    (CONFIGURATION / "slurm.conf").write_text(text)
+    devices = [STATE / f"gpu{number}" for number in range(GPUS)]
     for device in devices:
         # Plain files would leave CUDA_VISIBLE_DEVICES unset; this is a second name of /dev/null.
         os.mknod(device, 0o666 | 0o020000, os.makedev(1, 3))
@@ -167,24 +161,23 @@ def _end(name: str, number: int) -> None:
         process = int((STATE / f"{name}.pid").read_text())
     except (OSError, ValueError):
         return
+    running = Path(f"/proc/{process}")
     # A number may have been given to another process since.
-    if name not in Path(f"/proc/{process}/cmdline").read_text() if Path(f"/proc/{process}").exists() else True:
-        (STATE / f"{name}.pid").unlink(missing_ok=True)
-        return
-    os.kill(process, number)
-    for _ in range(100):
-        if not Path(f"/proc/{process}").exists():
-            break
-        time.sleep(0.1)
-    else:
-        os.kill(process, signal.SIGKILL)
+    if running.exists() and name in (running / "cmdline").read_text():
+        os.kill(process, number)
+        for _ in range(100):
+            if not running.exists():
+                break
+            time.sleep(0.1)
+        else:
+            os.kill(process, signal.SIGKILL)
     (STATE / f"{name}.pid").unlink(missing_ok=True)
 
 
-def _wait_for(what: str, there: object) -> None:
+def _wait_for(what: str, there: Callable[[], bool]) -> None:
     end = time.monotonic() + _SECONDS_TO_START
     while time.monotonic() < end:
-        if callable(there) and there():
+        if there():
             return
         time.sleep(0.1)
     logs = "".join(path.read_text(errors="replace")[-2000:] for path in sorted(STATE.glob("*.log")))

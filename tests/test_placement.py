@@ -65,7 +65,7 @@ def resources(sinfo: str = "", gpus: int = 1, attempt: int = 1, **changes: Any) 
 def refusal(sinfo: str = "", **changes: Any) -> list[str]:
     """The lines with which a model is refused, whichever way it is asked about."""
     with pytest.raises(InputError) as refused:
-        (found := placement(config_of(**changes), sinfo)).check("it")
+        (found := placement(config_of(**changes), sinfo)).resources("it", 1, 1)
     with pytest.raises(InputError, match=re.escape(str(refused.value))):
         found.resources("it", 1, 1)
     return str(refused.value).splitlines()
@@ -94,7 +94,7 @@ def test_a_scorer_s_job_is_placed_as_a_model_s_is() -> None:
     placed = NOTHING | {"slurm_partition": "gpu", "gpu_model": "a100"}
     assert asked == {"gpu": 2, "cpus_per_task": 8, "mem_mb": 16000, "runtime": 240, "nodes": 1, **placed}
     with pytest.raises(InputError, match=r"^config: scorers\.it\.tp: 2 "):
-        placement(config_of("scorers", tp=2), SINFO).check("it")
+        placement(config_of("scorers", tp=2), SINFO).resources("it", 1, 1)
 
 
 def test_where_everything_was_found_a_small_job_goes_where_jobs_without_a_model_go() -> None:
@@ -198,7 +198,7 @@ def test_without_a_partition_the_cluster_s_default_decides_and_before_it_the_pro
     assert found.resources("it", 1, 1)["runtime"] == 1440
     found = placement(config_of(tp=8), SINFO, defaults={"slurm_partition": "cpu,gpu"})
     with pytest.raises(InputError, match="partition gpu has 4"):
-        found.check("it")
+        found.resources("it", 1, 1)
     # Without a default of anybody's nobody knows where a job goes.
     assert resources(SINFO.replace("*", ""), tp=64, gpus=64)["gpu"] == 64
 
@@ -212,7 +212,7 @@ def test_where_nothing_is_known_nothing_is_refused_nor_cut() -> None:
 def test_a_partition_that_the_profile_names_and_the_cluster_does_not_have_is_refused() -> None:
     found = placement(config_of(), SINFO, defaults={"slurm_partition": "elsewhere"})
     with pytest.raises(InputError, match=r"profile.*elsewhere; allowed: big, cpu, gpu"):
-        found.check("it")
+        found.resources("it", 1, 1)
 
 
 def test_only_slurm_is_asked_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,7 @@ def test_every_attempt_fits_into_one_partition_unless_none_has_what_the_first_ne
     first = {"gpu": tp, "cpus_per_task": cpus, "mem_mb": memory, "runtime": 1}
     if not any(fits(place, first) for place in places):
         with pytest.raises(InputError):
-            found.check("it")
+            found.resources("it", 1, 1)
         return
     for attempt in (1, 2, 3, 4):
         asked = found.resources("it", tp, attempt)

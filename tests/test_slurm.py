@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -202,9 +201,16 @@ def test_a_build_on_the_cluster_is_the_local_one_whatever_is_edited_meanwhile(
     assert planned["generate"] == 5
 
 
-def rebuilt(clustered: Checkout, *names: str) -> None:
-    """Removes what was made from the final requests on, and all answers."""
-    for name in ("completions", "scores", "selected", "dropped", *names):
+def need_results(local: Checkout, clustered: Checkout) -> None:
+    """Has the results, without a cluster where no test has made them on it."""
+    if not (clustered.folder / DATASET / "checked" / "kept.parquet").exists():
+        shutil.copytree(local.folder / DATASET, clustered.folder / DATASET, dirs_exist_ok=True)
+
+
+def back_to_requests(local: Checkout, clustered: Checkout) -> None:
+    """Leaves what was made up to the final requests, and no answers."""
+    need_results(local, clustered)
+    for name in ("completions", "scores", "selected", "dropped"):
         shutil.rmtree(clustered.folder / DATASET / "final" / name, ignore_errors=True)
     shutil.rmtree(clustered.folder / DATASET / "release", ignore_errors=True)
     shutil.rmtree(clustered.folder / "store", ignore_errors=True)
@@ -213,7 +219,7 @@ def rebuilt(clustered: Checkout, *names: str) -> None:
 def test_a_shard_that_needs_its_wall_time_many_times_over_is_done_and_asks_nothing_twice(
     local: Checkout, clustered: Checkout, tmp_path: Path
 ) -> None:
-    rebuilt(clustered)
+    back_to_requests(local, clustered)
     config = yaml.safe_load((clustered.folder / "small.yaml").read_text())
     # Of a minute, the last 35 seconds are for draining, and some are gone before the first question.
     config["models"]["toy-base"] |= {"runtime_minutes": 1, "drain_seconds": 35}
@@ -250,7 +256,7 @@ def test_a_shard_that_needs_its_wall_time_many_times_over_is_done_and_asks_nothi
 def test_jobs_that_are_cancelled_requeued_or_lose_their_node_lose_nothing(
     local: Checkout, clustered: Checkout, tmp_path: Path
 ) -> None:
-    rebuilt(clustered)
+    back_to_requests(local, clustered)
     asked = tmp_path / "asked"
     asked.touch()
     build = Running(clustered, "--", TARGET, log=tmp_path / "build.log", ASKED=str(asked), PAUSE="4")
@@ -346,6 +352,7 @@ def test_a_cluster_without_accounts_makes_no_build_wait_for_ever(local: Checkout
 
 
 def test_the_end_of_the_log_says_what_failed_and_why(local: Checkout, clustered: Checkout) -> None:
+    need_results(local, clustered)
     shutil.rmtree(clustered.folder / DATASET / "release", ignore_errors=True)
     rows = clustered.folder / DATASET / "checked" / "kept.parquet"
     shutil.copy(rows, rows.with_suffix(".kept"))
@@ -364,7 +371,6 @@ def test_the_end_of_the_log_says_what_failed_and_why(local: Checkout, clustered:
     assert len(jobs_of(done.stdout)) == 1
 
 
-def test_the_queue_is_empty_in_the_end(local: Checkout) -> None:
+def test_the_queue_is_empty_in_the_end(cluster: None) -> None:
     active = [number for number, state in queue("%i|%T") if state in ("RUNNING", "PENDING", "COMPLETING")]
     assert active == []
-    assert os.path.isdir(local.folder / DATASET)

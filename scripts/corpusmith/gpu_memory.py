@@ -16,7 +16,7 @@ from corpusmith.errors import InputError
 from corpusmith.models import ModelReceipt
 
 GIB = 2**30
-_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+BYTES_OF_NUMBER = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 # Nothing in use keeps a weight in fewer than four bits.
 _BYTES_QUANTISED = 0.5
 # Weights that are stored so are kept so, whatever dtype says: those in FP8, or two of them in a byte.
@@ -153,9 +153,9 @@ def _bytes_of_weight(entry: Mapping[str, Any], receipt: ModelReceipt | None) -> 
     if (entry.get("vllm") or {}).get("quantization"):
         return _BYTES_QUANTISED
     stored = None if receipt is None or receipt.parameters is None else receipt.dtype
-    return min(_BYTES[entry["dtype"]], _BYTES_STORED.get(stored or "", 8))
+    return min(BYTES_OF_NUMBER[entry["dtype"]], _BYTES_STORED.get(stored or "", 8))
 
 
 def _bytes_of_cache(entry: Mapping[str, Any]) -> float:
     kind = str(entry["vllm"]["options"].get("kv_cache_dtype", "auto"))
-    return _BYTES_FP8 if kind.startswith("fp8") else _BYTES[entry["dtype"]]
+    return _BYTES_FP8 if kind.startswith("fp8") else BYTES_OF_NUMBER[entry["dtype"]]

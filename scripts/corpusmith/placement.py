@@ -86,12 +86,8 @@ class Placement:
         }
         return found | {key: value for key, value in own.items() if value is not None}
 
-    def check(self, name: str) -> None:
-        """Raises InputError where no node could ever run a model or scorer, as far as anybody knows."""
-        self._fitting(name)
-
     def _fitting(self, name: str) -> list[Partition]:
-        """Partitions in which a model or scorer can run; none where nothing is known of them."""
+        """Partitions where a model or scorer can run, none where nothing is known. Raises InputError if none fits."""
         if name not in self._chosen:
             entry = layout.entry_of(self._config, name)
             kind = "models" if name in self._config["models"] else "scorers"

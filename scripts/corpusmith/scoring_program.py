@@ -18,6 +18,7 @@ from corpusmith.engines.replicas import Replicas
 from corpusmith.engines.supervised import SupervisedWorker
 from corpusmith.errors import InputError
 from corpusmith.gpu_claims import claimed_when_asked
+from corpusmith.gpu_memory import BYTES_OF_NUMBER
 from corpusmith.look_up import forgetting
 from corpusmith.metric_flags import add_metric_flags, metric_of
 from corpusmith.models import ModelReceipt, folder_of, read_receipt
@@ -31,7 +32,6 @@ from corpusmith.tables import SCORES, row_count
 
 # Beside the weights a GPU holds what is computed, and what CUDA and torch take for themselves.
 _SHARE_FOR_WEIGHTS = 0.8
-_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 
 
 class MakeScorer(Protocol):
@@ -122,7 +122,7 @@ def place(
 def weight_bytes(receipt: ModelReceipt, dtype: str) -> int:
     """Memory of a model's weights in a number format; where the receipt does not count them, the size of its files."""
     if receipt.parameters is not None:
-        return receipt.parameters * _BYTES[dtype]
+        return receipt.parameters * BYTES_OF_NUMBER[dtype]
     return sum(file.size for file in receipt.files)
 
 
