@@ -172,6 +172,122 @@ REJECTED = Table(
 )
 
 
+# --- the maths recipe ---
+
+_ABOUT_THE_SOLUTION = (
+    Column("problem_type", pa.string(), "what is known of the answer, as the source says it", optional=True),
+    Column("problem_source", pa.string(), "where the problem comes from, as the source says it", optional=True),
+    Column("inference_mode", pa.string(), "how the solution was made: cot, tir, genselect", optional=True),
+    Column("generation_model", pa.string(), "the model that wrote the solution", optional=True),
+)
+
+LABELLED_ROWS = Table(
+    "labelled rows",
+    ITEM_ID,
+    Column("problem_id", pa.string(), "content hash of the problem: rows that share it have one problem"),
+    Column("problem", pa.string(), "the problem"),
+    Column("answer", pa.string(), "its answer, as the source says it", optional=True),
+    Column("generated_solution", pa.string(), "a solution of it", optional=True),
+    *_ABOUT_THE_SOLUTION,
+    Column("pass_rate", pa.float64(), "the source's share of right solutions; none where it says n/a", optional=True),
+    Column("dataset", pa.string(), "what the row comes from: a repository, a file, a dataset of the config"),
+    Column("file", pa.string(), "name of the file the row stands in"),
+    Column("row", pa.int64(), "its row or line in it, from 1"),
+)
+
+PROBLEMS = Table(
+    "problems",
+    ITEM_ID,
+    Column("problem", pa.string(), "the problem"),
+    Column("answer", pa.string(), "its answer, where one is known", optional=True),
+    Column("rows", pa.int32(), "how many rows have it"),
+)
+
+ANSWER_CONFLICTS = Table(
+    "conflicting answers",
+    ITEM_ID,
+    Column("problem", pa.string(), "the problem"),
+    Column("answers", pa.list_(pa.string()), "the different answers, most frequent first"),
+    Column("counts", pa.list_(pa.int32()), "how many rows have each"),
+)
+
+CHECKED_SOLUTIONS = Table(
+    "checked solutions",
+    ITEM_ID,
+    Column("sample", pa.int32(), "index of the solution among those of its problem"),
+    Column("answer", pa.string(), "the final answer found in the solution", optional=True),
+    Column("verdict", pa.string(), "right, wrong or undecided"),
+    Column("reason", pa.string(), "what decided, or why nothing did"),
+)
+
+PROBLEM_ANSWERS = Table(
+    "problem answers",
+    ITEM_ID,
+    Column("answer", pa.string(), "the answer that solutions are held against", optional=True),
+    Column("answer_origin", pa.string(), "given; majority: of the solutions; none"),
+    Column("votes", pa.int32(), "how many solutions agree on a majority's answer; 0 for a given one"),
+)
+
+GRADED_SOLUTIONS = Table(
+    "graded solutions",
+    ITEM_ID,
+    Column("sample", pa.int32(), "index of the solution among those of its problem"),
+    Column("answer", pa.string(), "the final answer found in the solution", optional=True),
+    Column("right", pa.bool_(), "whether it is the problem's answer; none where nothing decided", optional=True),
+    Column("reason", pa.string(), "what decided, or why nothing did"),
+)
+
+GRADED_PROBLEMS = Table(
+    "graded problems",
+    ITEM_ID,
+    Column("answer", pa.string(), "the answer that solutions were held against", optional=True),
+    Column("answer_origin", pa.string(), "given; majority: of the solutions; none"),
+    Column("samples", pa.int32(), "solutions that count: k of the pass rate"),
+    Column("right", pa.int32(), "how many of them are right"),
+    Column("pass_rate", pa.float64(), "right of samples, rounded to 1e-6; none where no sample counts", optional=True),
+)
+
+SOLUTIONS = Table(
+    "solutions",
+    ITEM_ID,
+    Column("problem_id", pa.string(), "content hash of the problem: rows that share it have one problem"),
+    Column("problem", pa.string(), "the problem"),
+    Column("answer", pa.string(), "its answer: as the source says it, or that of most solutions", optional=True),
+    Column("answer_origin", pa.string(), "given; majority: of the solutions; none"),
+    Column("generated_solution", pa.string(), "a solution of it", optional=True),
+    *_ABOUT_THE_SOLUTION,
+    Column("pass_rate", pa.float64(), "share of right solutions: measured, or the source's", optional=True),
+    Column(
+        "pass_rate_samples", pa.int32(), "solutions that it was measured with; none for the source's", optional=True
+    ),
+    Column("right", pa.bool_(), "whether the solution has the problem's answer, where it was checked", optional=True),
+    Column("sample", pa.int32(), "index of the sample, where the solution was made here", optional=True),
+    Column("dataset", pa.string(), "what the row comes from: a repository, a file, a dataset of the config"),
+)
+
+REJECTED_SOLUTIONS = Table(
+    "rejected solutions",
+    *(column for column in SOLUTIONS.columns if column.name in ("item_id", "problem", "answer", "generated_solution")),
+    Column("pass_rate", pa.float64(), "share of right solutions: measured, or the source's", optional=True),
+    *(column for column in REJECTED.columns if column.name in ("reason", "reasons", "detail")),
+)
+
+
+@dataclass(frozen=True)
+class RowTables:
+    """The kinds of tables that the filters of a recipe read and write."""
+
+    kept: Table
+    rejected: Table
+
+
+# What programs that serve every recipe work on, by recipe.
+ROWS = {
+    "translation": RowTables(FILTERED, REJECTED),
+    "maths": RowTables(SOLUTIONS, REJECTED_SOLUTIONS),
+}
+
+
 class TableWriter:
     """Writes one table, row by row, whole or not at all. Use `open_table`."""
 
