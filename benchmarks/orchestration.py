@@ -2,13 +2,11 @@
 
 Graphs of two layers of trivial jobs (one of the second for each of the first, and one that reads them all) are planned
 with -n and built, with the settings of profiles/local and profiles/slurm; the same commands in a shell's loop are what
-one would otherwise run, and under SLURM an sbatch for each. Under SLURM they are built twice: with a slot of the queue
-for each job (of --slurm-alone-jobs at most), and in groups of --group pairs to a slot, as our profile groups jobs.
-And what it takes to read our Snakefile, beyond Snakemake's own start: every job of a cluster reads it three times.
-Prints a table, and last of all the ratio of a loop of sbatch to a build in groups under SLURM, or, where there is no
-SLURM, of a shell's loop to a local build.
+one would otherwise run, and under SLURM an sbatch for each. And what it takes to read our Snakefile, beyond Snakemake's
+own start: every job of a cluster reads it three times. Prints a table, and last of all the ratio of a loop of sbatch to
+a build under SLURM, or, where there is no SLURM, of a shell's loop to a local build.
 
-    python benchmarks/orchestration.py --jobs 100 1000 5000 --slurm-jobs 100 1000 5000
+    python benchmarks/orchestration.py --jobs 100 1000 5000 --slurm-jobs 100
 """
 
 from __future__ import annotations
@@ -61,10 +59,8 @@ def main() -> None:
     parser = argument_parser(__doc__)
     parser.add_argument("--jobs", type=int, nargs="+", default=[100, 1000, 5000], help="sizes of the graphs")
     parser.add_argument(
-        "--slurm-jobs", type=int, nargs="*", default=[100, 1000], help="those that SLURM runs; none: no SLURM"
+        "--slurm-jobs", type=int, nargs="*", default=[100], help="those that SLURM runs; none: no SLURM"
     )
-    parser.add_argument("--slurm-alone-jobs", type=int, default=100, help="larger ones are run in groups only")
-    parser.add_argument("--group", type=int, default=50, help="pairs of jobs in a slot of the queue")
     parser.add_argument("--rounds", type=int, default=5, help="readings of the Snakefile")
     flags = parser.parse_args()
     print(f"{'reading our Snakefile, beyond Snakemake':<48} {parse_seconds(flags.rounds):8.2f} s", flush=True)
@@ -76,14 +72,7 @@ def main() -> None:
         ratio = loop / ours
     if shutil.which("sbatch"):
         for count in flags.slurm_jobs:
-            if count <= flags.slurm_alone_jobs:
-                show(count, "built under SLURM, each alone", lambda count=count: build(count, *_SLURM))
-            groups = ["--groups", "first=pair", "second=pair", "--group-components", f"pair={flags.group}"]
-            ours = show(
-                count,
-                f"built under SLURM, {flags.group} pairs a slot",
-                lambda count=count, groups=groups: build(count, *_SLURM, *groups),
-            )
+            ours = show(count, "built under SLURM", lambda count=count: build(count, *_SLURM))
             by_hand = show(count, "a loop of sbatch", lambda count=count: submitted(count))
             ratio = by_hand / ours
     else:
