@@ -27,6 +27,7 @@ include: "rules/generate.smk"
 include: "rules/score.smk"
 include: "rules/filter.smk"
 include: "rules/translation.smk"
+include: "rules/maths.smk"
 include: "rules/release.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
@@ -43,7 +44,7 @@ rule all:
     default_target: True
     input:
         expand("{results}/{dataset}/release/manifest.json", results=RESULTS, dataset=CONFIG["datasets"]),
-        expand("{results}/{dataset}/run-stats.json", results=RESULTS, dataset=CONFIG["datasets"]),
+        expand("{results}/{dataset}/run-stats.json", results=RESULTS, dataset=layout.asking_datasets(CONFIG)),
         expand("{results}/{dataset}/quality.json", results=RESULTS, dataset=layout.toy_datasets(CONFIG)),
         expand(
             "{results}/{dataset}/evaluation/metrics.json", results=RESULTS, dataset=layout.evaluated_datasets(CONFIG)

@@ -138,6 +138,18 @@ def last_filter(kind):
     return lambda wildcards: all_filters(kind)(wildcards)[-1]
 
 
+def kept_before(folder):
+    """What the filter before another one kept."""
+    return (
+        lambda wildcards: f"{dataset_folder(wildcards)}/{layout.kept_before(CONFIG, wildcards.dataset, folder)}/kept.parquet"
+    )
+
+
+def datasets_of(recipe):
+    """The datasets of a recipe, as a wildcard."""
+    return one_of(name for name, entry in CONFIG["datasets"].items() if entry["recipe"] == recipe)
+
+
 def layout_of(name):
     """Entries of the layout as a param: stages, tables, dropped, asking."""
     return lambda wildcards: getattr(layout, name)(CONFIG, wildcards.dataset)
@@ -151,6 +163,11 @@ def release_tables(wildcards):
 def run_stats_tables(wildcards):
     """The tables that models and scorers made."""
     return files_of(wildcards, layout.asking(CONFIG, wildcards.dataset))
+
+
+def release_card(wildcards):
+    """The template of a release's card."""
+    return edited([layout.card_of(CONFIG, wildcards.dataset)])
 
 
 def release_models(wildcards):
@@ -167,21 +184,25 @@ def release_environments(wildcards):
 
 
 def source_files(wildcards):
-    """What a dataset's sources are: files of the user's, files of the Hub, or the toy corpus."""
+    """What a dataset's sources are: files of the user's or of the Hub, releases of other datasets, the toy world's."""
     sources = CONFIG["datasets"][wildcards.dataset]["sources"]
     if "hub" in sources:
         return f"{dataset_folder(wildcards)}/sources/fetch.json"
     if "toy" in sources:
         return f"{dataset_folder(wildcards)}/sources/toy.jsonl.gz"
+    if "dataset" in sources:
+        return [f"{RESULTS}/{name}/release/manifest.json" for name in sources["dataset"]]
     return LOCAL_SOURCES[wildcards.dataset]
 
 
 def source_flags(wildcards):
-    """The same as flags of sample_sources.py."""
+    """The same as flags of the program that reads them."""
     sources = CONFIG["datasets"][wildcards.dataset]["sources"]
     if "hub" in sources:
         return f"--fetched {source_files(wildcards)}"
-    patterns = sources["files"] if "files" in sources else [source_files(wildcards)]
+    patterns = sources.get("files", [source_files(wildcards)])
+    if "dataset" in sources:
+        patterns = [f"{RESULTS}/{name}/release/data/*.parquet" for name in sources["dataset"]]
     return " ".join(["--glob", *map(shlex.quote, patterns)])
 
 
@@ -194,6 +215,15 @@ def stop_flag(wildcards):
 def counting_tokenizer(wildcards):
     """The receipt of the model whose tokenizer counts."""
     return layout.counting_receipt_of(CONFIG, wildcards.dataset)
+
+
+def hub_flags(wildcards):
+    """What of the Hub is fetched, as flags of fetch_source.py."""
+    hub = CONFIG["datasets"][wildcards.dataset]["sources"]["hub"]
+    if "split" in hub:
+        return f"--split {shlex.quote(hub['split'])} --revision {shlex.quote(hub['revision'])}"
+    patterns = " ".join(map(shlex.quote, hub["files"]))
+    return f"--repo {shlex.quote(hub['repo'])} --revision {shlex.quote(hub['revision'])} --pattern {patterns}"
 
 
 def sources_of_step(wildcards):
@@ -216,6 +246,93 @@ def asked_flags(wildcards):
     """How many answers a step asks for: one greedy and one sampled, n sampled, or one greedy and n sampled."""
     n = CONFIG["datasets"][wildcards.dataset]["final"]["n"]
     return {"prefilter": "--greedy --n 1", "final": f"--n {n}", "baseline": f"--greedy --n {n}"}[wildcards.step]
+
+
+# --- the maths recipe ---
+
+
+def counting_input(wildcards):
+    """The receipt of the model whose tokenizer counts, where something is counted."""
+    receipt = counting_tokenizer(wildcards)
+    return {"tokenizer": receipt} if receipt is not None else {}
+
+
+def counting_flag(wildcards):
+    """The same as a flag."""
+    receipt = counting_tokenizer(wildcards)
+    return f"--tokenizer-of {receipt}" if receipt is not None else ""
+
+
+def limit_flag(wildcards):
+    """How many rows are read at most, in a try."""
+    return f"--limit {CONFIG['limit']}" if CONFIG["limit"] is not None else ""
+
+
+def answer_flags(wildcards):
+    """How final answers are found in solutions."""
+    check = CONFIG["datasets"][wildcards.dataset]["check"]
+    pattern = f" --pattern {shlex.quote(check['pattern'])}" if check["pattern"] is not None else ""
+    return f"--answer {check['answer']}{pattern}"
+
+
+def judged(wildcards):
+    """What the config says of the judge of solutions; none where there is none."""
+    return CONFIG["datasets"][wildcards.dataset]["judge"]
+
+
+def verdicts_of_shard(wildcards):
+    """What the judge said of a shard's solutions."""
+    return f"{dataset_folder(wildcards)}/judge/completions/{wildcards.shard}.parquet" if judged(wildcards) else []
+
+
+def verdict_flags(wildcards):
+    """The same as flags of grade_solutions.py."""
+    if not judged(wildcards):
+        return ""
+    accept = " ".join(map(shlex.quote, judged(wildcards)["accept"]))
+    return f"--verdicts {verdicts_of_shard(wildcards)} --accept {accept}"
+
+
+def grade_tables(wildcards):
+    """The grades of all problems, where they were solved."""
+    solve = CONFIG["datasets"][wildcards.dataset]["solve"]
+    return files_of(wildcards, [f"solve/grades={solve['shards']}"]) if solve is not None else []
+
+
+def grade_flags(wildcards):
+    """The same as flags of select_rows.py."""
+    solve = CONFIG["datasets"][wildcards.dataset]["solve"]
+    return f"--grades {dataset_folder(wildcards)}/solve/grades --shards {solve['shards']}" if solve is not None else ""
+
+
+def band_flags(wildcards):
+    """The pass rates that stay."""
+    band = CONFIG["datasets"][wildcards.dataset]["select"]["pass_rate"]
+    names = {"at_least": "--at-least", "at_most": "--at-most"}
+    return " ".join(f"{flag} {band[name]}" for name, flag in names.items() if band[name] is not None)
+
+
+# --- filters of every recipe ---
+
+
+def filter_config(name, key):
+    """A value of the config of one of the dataset's filters."""
+    return lambda wildcards: CONFIG["datasets"][wildcards.dataset]["filter"][name][key]
+
+
+def recipe_of(wildcards):
+    """The dataset's recipe."""
+    return CONFIG["datasets"][wildcards.dataset]["recipe"]
+
+
+def deduplicate_flags(wildcards):
+    """How duplicates are found, and which stays."""
+    return " ".join(layout.deduplicate_flags(CONFIG, wildcards.dataset))
+
+
+def decontaminate_flags(wildcards):
+    """What of the rows is held against what of the benchmarks."""
+    return " ".join(map(shlex.quote, layout.decontaminate_flags(CONFIG, wildcards.dataset)))
 
 
 # --- evaluation ---

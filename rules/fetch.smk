@@ -77,13 +77,6 @@ rule fetch_source:
     params:
         program=running("fetch_source.py"),
         code=code("fetch_source.py"),
-        repo=dataset_config("sources", "hub", "repo"),
-        revision=dataset_config("sources", "hub", "revision"),
-        files=dataset_config("sources", "hub", "files"),
+        hub=hub_flags,
     shell:
-        "python {params.program}"
-        " --repo {params.repo:q}"
-        " --revision {params.revision:q}"
-        " --pattern {params.files:q}"
-        " --receipt {output.receipt}"
-        " 2>&1 | tee {log}"
+        "python {params.program}" " {params.hub}" " --receipt {output.receipt}" " 2>&1 | tee {log}"

@@ -1,38 +1,112 @@
-"""From checked rows to splits, for every recipe: an optional judge, then the splits and what was rejected."""
+"""From selected rows to splits, for every recipe: filters in their order, then the splits and what was rejected."""
+
+
+rule deduplicate:
+    input:
+        rows=kept_before("deduplicated"),
+    output:
+        kept="<results>/{dataset}/deduplicated/kept.parquet",
+        rejected="<results>/{dataset}/deduplicated/rejected.parquet",
+        account="<results>/{dataset}/deduplicated.account.json",
+    log:
+        "<logs>/deduplicate/{dataset}.log",
+    benchmark:
+        "<benchmarks>/deduplicate/{dataset}.tsv"
+    group:
+        "{dataset}-selection"
+    conda:
+        "../envs/data.yaml"
+    params:
+        program=running("deduplicate.py"),
+        code=code("deduplicate.py"),
+        recipe=recipe_of,
+        how=deduplicate_flags,
+    shell:
+        "python {params.program}"
+        " --rows {input.rows}"
+        " --recipe {params.recipe}"
+        " {params.how}"
+        " --stage deduplicate"
+        " --kept {output.kept}"
+        " --rejected {output.rejected}"
+        " --account {output.account}"
+        " 2>&1 | tee {log}"
+
+
+rule decontaminate:
+    input:
+        rows=kept_before("decontaminated"),
+        benchmarks=filter_config("decontaminate", "benchmarks"),
+    output:
+        kept="<results>/{dataset}/decontaminated/kept.parquet",
+        rejected="<results>/{dataset}/decontaminated/rejected.parquet",
+        matches="<results>/{dataset}/decontaminated/matches.parquet",
+        account="<results>/{dataset}/decontaminated.account.json",
+    log:
+        "<logs>/decontaminate/{dataset}.log",
+    benchmark:
+        "<benchmarks>/decontaminate/{dataset}.tsv"
+    group:
+        "{dataset}-selection"
+    conda:
+        "../envs/data.yaml"
+    params:
+        program=running("decontaminate.py"),
+        code=code("decontaminate.py"),
+        recipe=recipe_of,
+        how=decontaminate_flags,
+    shell:
+        "python {params.program}"
+        " --rows {input.rows}"
+        " --recipe {params.recipe}"
+        " --benchmarks {input.benchmarks:q}"
+        " {params.how}"
+        " --stage decontaminate"
+        " --kept {output.kept}"
+        " --rejected {output.rejected}"
+        " --report {output.matches}"
+        " --account {output.account}"
+        " 2>&1 | tee {log}"
 
 
 rule request_judgements:
     input:
-        rows="<results>/{dataset}/checked/kept.parquet",
-        prompt=prompt_of("judge"),
+        rows=kept_before("judged"),
+        prompt=prompt_of("filter-judge"),
     output:
-        requests="<results>/{dataset}/judge/requests/{shard}.parquet",
+        requests="<results>/{dataset}/filter-judge/requests/{shard}.parquet",
     log:
         "<logs>/request_judgements/{dataset}/{shard}.log",
     group:
-        "{dataset}-judge-requests"
+        "{dataset}-filter-judge-requests"
     conda:
         "../envs/data.yaml"
     params:
         program=running("request_judgements.py"),
         code=code("request_judgements.py"),
+        recipe=recipe_of,
         verdicts=dataset_config("filter", "judge", "verdicts"),
-        prompt_text=text(prompt_of("judge")),
+        votes=dataset_config("filter", "judge", "votes"),
+        temperature=dataset_config("filter", "judge", "temperature"),
+        prompt_text=text(prompt_of("filter-judge")),
         prompt=copies("prompt"),
     shell:
         "python {params.program}"
         " --rows {input.rows}"
+        " --recipe {params.recipe}"
         " --shard {wildcards.shard}"
         " --prompt {params.prompt:q}"
         " --verdicts {params.verdicts:q}"
+        " --votes {params.votes}"
+        " --temperature {params.temperature}"
         " --requests {output.requests}"
         " 2>&1 | tee {log}"
 
 
 rule apply_verdicts:
     input:
-        step_tables("judge", ["completions"]),
-        rows="<results>/{dataset}/checked/kept.parquet",
+        step_tables("filter-judge", ["completions"]),
+        rows=kept_before("judged"),
     output:
         kept="<results>/{dataset}/judged/kept.parquet",
         rejected="<results>/{dataset}/judged/rejected.parquet",
@@ -46,12 +120,14 @@ rule apply_verdicts:
     params:
         program=running("apply_verdicts.py"),
         code=code("apply_verdicts.py"),
-        step=lambda wildcards: f"{dataset_folder(wildcards)}/judge",
+        recipe=recipe_of,
+        step=lambda wildcards: f"{dataset_folder(wildcards)}/filter-judge",
         shards=dataset_config("filter", "judge", "shards"),
         accept=dataset_config("filter", "judge", "accept"),
     shell:
         "python {params.program}"
         " --rows {input.rows}"
+        " --recipe {params.recipe}"
         " --step {params.step}"
         " --shards {params.shards}"
         " --accept {params.accept:q}"
@@ -75,10 +151,12 @@ rule write_split:
     params:
         program=running("write_split.py"),
         code=code("write_split.py"),
+        recipe=recipe_of,
         splits=lambda wildcards: json.dumps(CONFIG["datasets"][wildcards.dataset]["splits"], sort_keys=True),
     shell:
         "python {params.program}"
         " --rows {input.rows}"
+        " --recipe {params.recipe}"
         " --splits {params.splits:q}"
         " --split {wildcards.split}"
         " --output {output.rows}"
@@ -99,5 +177,10 @@ rule merge_rejected:
     params:
         program=running("merge_rejected.py"),
         code=code("merge_rejected.py"),
+        recipe=recipe_of,
     shell:
-        "python {params.program}" " --rejected {input}" " --output {output.rows}" " 2>&1 | tee {log}"
+        "python {params.program}"
+        " --rejected {input}"
+        " --recipe {params.recipe}"
+        " --output {output.rows}"
+        " 2>&1 | tee {log}"

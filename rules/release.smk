@@ -5,7 +5,7 @@ rule release_dataset:
     input:
         release_tables,
         split_tables,
-        card=edited([layout.CARD]),
+        card=release_card,
         models=release_models,
         environments=release_environments,
     output:
@@ -14,7 +14,6 @@ rule release_dataset:
         config="<results>/{dataset}/release/resolved_config.yaml",
         data=directory("<results>/{dataset}/release/data"),
         lines=directory("<results>/{dataset}/release/json"),
-        top_k=directory("<results>/{dataset}/release/top_k"),
         stats="<results>/{dataset}/stats.json",
     log:
         "<logs>/release_dataset/{dataset}.log",
@@ -32,10 +31,14 @@ rule release_dataset:
         stages=layout_of("stages"),
         tables=layout_of("tables"),
         dropped=layout_of("dropped"),
+        side_stages=layout_of("side_stages"),
+        samples=layout_of("samples"),
+        pool=lambda wildcards: layout.pool_table(CONFIG, wildcards.dataset),
         splits=lambda wildcards: list(CONFIG["datasets"][wildcards.dataset]["splits"]),
-        card_text=text(lambda wildcards: [layout.CARD]),
+        card_text=text(release_card),
         environments_text=text(release_environments),
         environments=copies("environments"),
+        card=copies("card"),
         models=lambda wildcards: [
             f"{name}={receipt}" for name, receipt in layout.models_of(CONFIG, wildcards.dataset).items()
         ],
@@ -47,7 +50,10 @@ rule release_dataset:
         " --stages {params.stages}"
         " --tables {params.tables}"
         " --dropped {params.dropped}"
-        " --segments {params.folder}/sources/segments.parquet"
+        " --side-stages {params.side_stages}"
+        " --samples {params.samples}"
+        " --pool {params.folder}/{params.pool}.parquet"
+        " --card {params.card}"
         " --splits {params.splits}"
         " --models {params.models}"
         " --environments {params.environments}"

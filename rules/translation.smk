@@ -15,6 +15,8 @@ rule sample_sources:
         "<logs>/sample_sources/{dataset}.log",
     benchmark:
         "<benchmarks>/sample_sources/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=datasets_of("translation"),
     conda:
         "../envs/data.yaml"
     threads: 8

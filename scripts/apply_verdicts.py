@@ -10,12 +10,14 @@ from corpusmith.accounting import Account
 from corpusmith.identity import shard_names
 from corpusmith.judging import apply_verdicts
 from corpusmith.program import argument_parser, log, run
+from corpusmith.tables import ROWS
 
 
 def main() -> None:
     """Parses the flags and applies the verdicts."""
     parser = argument_parser(__doc__)
     parser.add_argument("--rows", required=True, help="table of what was judged")
+    parser.add_argument("--recipe", required=True, choices=sorted(ROWS), help="the recipe that the rows are of")
     parser.add_argument("--step", required=True, help="folder of the judge's step, with completions/ in it")
     parser.add_argument("--shards", required=True, type=int, help="how many shards the step has")
     parser.add_argument("--accept", required=True, nargs="+", help="the verdicts that keep a row")
@@ -26,7 +28,7 @@ def main() -> None:
     flags = parser.parse_args()
     account = Account(flags.stage)
     completions = [f"{flags.step}/completions/{shard}.parquet" for shard in shard_names(flags.shards)]
-    apply_verdicts(flags.rows, completions, flags.accept, flags.kept, flags.rejected, account)
+    apply_verdicts(flags.rows, ROWS[flags.recipe], completions, flags.accept, flags.kept, flags.rejected, account)
     account.write(flags.account)
     log.info("the judge let %s of %s rows pass", account.kept.count, account.taken.count)
 

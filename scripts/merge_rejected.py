@@ -9,17 +9,19 @@ from __future__ import annotations
 from itertools import chain
 
 from corpusmith.program import argument_parser, log, run
-from corpusmith.tables import REJECTED, read_rows, write_table
+from corpusmith.tables import ROWS, read_rows, write_table
 
 
 def main() -> None:
     """Parses the flags and merges."""
     parser = argument_parser(__doc__)
     parser.add_argument("--rejected", required=True, nargs="+", help="tables of rejected rows")
+    parser.add_argument("--recipe", required=True, choices=sorted(ROWS), help="the recipe that the rows are of")
     parser.add_argument("--output", required=True, help="table of all rejected rows to write")
     flags = parser.parse_args()
-    rows = chain.from_iterable(read_rows(path, REJECTED) for path in flags.rejected)
-    log.info("%s rejected rows", write_table(flags.output, REJECTED, rows))
+    table = ROWS[flags.recipe].rejected
+    rows = chain.from_iterable(read_rows(path, table) for path in flags.rejected)
+    log.info("%s rejected rows", write_table(flags.output, table, rows))
 
 
 if __name__ == "__main__":

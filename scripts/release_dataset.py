@@ -24,10 +24,13 @@ def main() -> None:
     parser.add_argument("--stages", required=True, nargs="+", help=f"accounts of all stages in order: {shards}")
     parser.add_argument("--tables", required=True, nargs="+", help=f"tables that the manifest lists: {shards}")
     parser.add_argument("--dropped", required=True, nargs="+", help=f"tables of dropped and rejected rows: {shards}")
-    parser.add_argument("--segments", required=True, type=Path, help="table of segments: the pool")
+    parser.add_argument("--pool", required=True, type=Path, help="table of the items that everything is counted from")
+    parser.add_argument("--side-stages", nargs="*", default=[], help=f"accounts beside the way of the items: {shards}")
+    parser.add_argument("--samples", nargs="*", default=[], help=f"tables of further answers to the items: {shards}")
+    parser.add_argument("--card", required=True, type=Path, help="template of the card")
     parser.add_argument("--splits", required=True, nargs="+", help="names of the splits; their tables lie in filtered/")
     parser.add_argument(
-        "--models", required=True, nargs="+", metavar="NAME=RECEIPT", help="models and scorers behind it"
+        "--models", nargs="*", default=[], metavar="NAME=RECEIPT", help="models and scorers behind it"
     )
     parser.add_argument("--environments", required=True, nargs="+", type=Path, help="environment files behind it")
     parser.add_argument("--manifest", required=True, type=Path, help="release/manifest.json; the release is its folder")
@@ -39,7 +42,10 @@ def main() -> None:
         stages=flags.stages,
         tables=flags.tables,
         dropped=flags.dropped,
-        segments=flags.segments,
+        pool=flags.pool,
+        card=flags.card,
+        side_stages=flags.side_stages,
+        samples=flags.samples,
         splits={split: flags.folder / "filtered" / f"{split}.parquet" for split in flags.splits},
         config=flags.config,
         models={name: Path(path) for name, _, path in (pair.partition("=") for pair in flags.models)},

@@ -10,19 +10,21 @@ import json
 
 from corpusmith.identity import split_of
 from corpusmith.program import argument_parser, log, run
-from corpusmith.tables import FILTERED, read_rows, write_table
+from corpusmith.tables import ROWS, read_rows, write_table
 
 
 def main() -> None:
     """Parses the flags and writes the split."""
     parser = argument_parser(__doc__)
     parser.add_argument("--rows", required=True, help="table of what stays")
+    parser.add_argument("--recipe", required=True, choices=sorted(ROWS), help="the recipe that the rows are of")
     parser.add_argument("--splits", required=True, type=json.loads, help='shares of the splits, {"train": 0.9, …}')
     parser.add_argument("--split", required=True, help="the split to write")
     parser.add_argument("--output", required=True, help="table of the split's rows to write")
     flags = parser.parse_args()
-    rows = (row for row in read_rows(flags.rows, FILTERED) if split_of(row["item_id"], flags.splits) == flags.split)
-    log.info("%s rows in split %s", write_table(flags.output, FILTERED, rows), flags.split)
+    table = ROWS[flags.recipe].kept
+    rows = (row for row in read_rows(flags.rows, table) if split_of(row["item_id"], flags.splits) == flags.split)
+    log.info("%s rows in split %s", write_table(flags.output, table, rows), flags.split)
 
 
 if __name__ == "__main__":

@@ -511,7 +511,7 @@ def test_a_judge_answers_with_one_of_its_verdicts_and_its_rows_are_accounted_for
     judged = built.folder / "judged-limit-40" / "toy-translation"
     answers = [
         row
-        for path in (judged / "judge" / "completions").glob("*.parquet")
+        for path in (judged / "filter-judge" / "completions").glob("*.parquet")
         for row in parquet.read_table(path).to_pylist()
     ]
     assert answers

@@ -64,6 +64,26 @@ datasets:
       judge: {model: teacher, prompt: judge.txt, verdicts: [good, bad], accept: [good]}
     splits: {train: 0.9, test: 0.1}
     release: {licence: cc-by-4.0}
+  solved:
+    recipe: maths
+    sources:
+      files: [problems.jsonl]
+      columns: {problem: question}
+      labels: {pass_rate: {at_most: 0.5}, solution_tokens: {at_most: 100}}
+      tokenizer: teacher
+    solve: {model: teacher}
+    check: {answer: boxed}
+    judge: {model: teacher}
+    select: {solutions: generated, pass_rate: {at_most: 0.5}}
+    filter:
+      deduplicate: {keep: {column: pass_rate, order: lowest}}
+      decontaminate: {benchmarks: [test.jsonl]}
+  split-of-hub:
+    recipe: maths
+    sources: {hub: {split: "owner/data:default:train"}}
+  toy-problems:
+    recipe: maths
+    sources: {toy: {problems: 10}}
   from-toy:
     recipe: translation
     source_language: {code: en, name: English}
@@ -81,8 +101,14 @@ NAMED = {("models",), ("scorers",), ("datasets",), ("datasets", "from-hub", "spl
 NAMED |= {("datasets", "from-toy", "evaluation", "metrics")}
 
 
+PLACES = {"maths": "datasets.MATHS"}
+
+
 def described() -> dict[str, Mapping[str, Any]]:
-    """Every key of the schemas by its path, NAME for a name of the user's: what it may be, `required` added."""
+    """Every key of the schemas by its path, NAME for a name of the user's: what it may be, `required` added.
+
+    MATHS is the name of a dataset of the maths recipe.
+    """
     schemas = {file.name: yaml.safe_load(file.read_text(encoding="utf-8")) for file in SCHEMAS.glob("*.yaml")}
     found: dict[str, Mapping[str, Any]] = {}
 
@@ -109,7 +135,7 @@ def described() -> dict[str, Mapping[str, Any]]:
 
     walk(schemas["config.yaml"], "config.yaml", "")
     for recipe in found["datasets.NAME.recipe"]["enum"]:
-        walk(schemas[f"{recipe}.yaml"], f"{recipe}.yaml", "datasets.NAME")
+        walk(schemas[f"{recipe}.yaml"], f"{recipe}.yaml", PLACES.get(recipe, "datasets.NAME"))
     return found
 
 
@@ -238,8 +264,8 @@ WRONG_VALUES = [
     ("datasets", {}, "{}", "keys with values, 1 or more of them"),
     ("datasets", [], "[]", "keys with values, 1 or more of them"),
     (TOY, ["recipe", "translation"], "['recipe', 'translation']", "keys with values"),
-    (f"{TOY}.recipe", "poetry", "'poetry'", "translation"),
-    (f"{TOY}.recipe", ["translation"], "['translation']", "translation"),
+    (f"{TOY}.recipe", "poetry", "'poetry'", "translation, maths"),
+    (f"{TOY}.recipe", ["translation"], "['translation']", "translation, maths"),
     (f"{TOY}.source_language", "en", "'en'", "keys with values"),
     # YAML takes an unquoted no, the code of Norwegian, for false.
     (f"{TOY}.target_language.code", False, "false", "text, in quotes"),

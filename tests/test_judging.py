@@ -18,7 +18,7 @@ from corpusmith.errors import InputError
 from corpusmith.identity import item_id, shard_names, shard_of
 from corpusmith.judging import apply_verdicts, judge_requests
 from corpusmith.prompts import load_prompt
-from corpusmith.tables import FILTERED, REJECTED, REQUESTS, read_rows, write_table
+from corpusmith.tables import FILTERED, REJECTED, REQUESTS, ROWS, read_rows, write_table
 from translation_tables import FAILED, Answer, run_program, write_answers
 
 VERDICTS = ["right", "wrong", "half right"]
@@ -35,6 +35,11 @@ def row(source: str, target: str = "답") -> dict[str, Any]:
         "mean_score": 1.25,
         "top_k": [{"sample": 3, "text": target, "score": 0.5}],
     }
+
+
+def shown(source: str) -> dict[str, str]:
+    """What of a row the judge is shown."""
+    return {"item_id": item_id(source), "source": source, "target": "답"}
 
 
 # --- what the judge is asked ---
@@ -65,7 +70,7 @@ def test_every_row_is_judged_in_exactly_one_shard(count: int, shards: int) -> No
 def test_a_judges_prompt_with_an_unknown_name_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "prompt").write_text("{{ translation }}")
     with pytest.raises(InputError, match=r"prompt.*'translation' is undefined.*source, target"):
-        list(judge_requests([row("a")], "0000-of-0001", load_prompt(tmp_path / "prompt"), VERDICTS))
+        list(judge_requests([shown("a")], "0000-of-0001", load_prompt(tmp_path / "prompt"), VERDICTS))
 
 
 # --- what its verdicts do ---
@@ -78,7 +83,9 @@ def judge(
     answers = {item_id(source): {"verdict": [answer]} for source, answer in verdicts.items()}
     completions = [completions for completions, _ in write_answers(folder / "judge", answers, shards)]
     account = Account("judge")
-    apply_verdicts(folder / "rows", completions, accept, folder / "kept", folder / "rejected", account)
+    apply_verdicts(
+        folder / "rows", ROWS["translation"], completions, accept, folder / "kept", folder / "rejected", account
+    )
     account.check()
     return account
 
@@ -156,7 +163,15 @@ def test_the_programs_go_from_checked_rows_to_splits(tmp_path: Path) -> None:
     write_table(tmp_path / "checked.parquet", FILTERED, map(row, sources))
     (tmp_path / "prompt").write_text("{{ source }} {{ target }}")
     run_program(
-        *("request_judgements.py", "--rows", tmp_path / "checked.parquet", "--shard", "0001-of-0002"),
+        *(
+            "request_judgements.py",
+            "--rows",
+            tmp_path / "checked.parquet",
+            "--recipe",
+            "translation",
+            "--shard",
+            "0001-of-0002",
+        ),
         *("--prompt", tmp_path / "prompt", "--verdicts", *VERDICTS, "--requests", tmp_path / "requests.parquet"),
     )
     asked = list(read_rows(tmp_path / "requests.parquet", REQUESTS))
@@ -168,7 +183,8 @@ def test_the_programs_go_from_checked_rows_to_splits(tmp_path: Path) -> None:
     answers = {item_id(source): {"verdict": [Answer(None, verdict)]} for source, verdict in said.items()}
     write_answers(tmp_path / "judge", answers, 2)
     run_program(
-        *("apply_verdicts.py", "--rows", tmp_path / "checked.parquet", "--step", tmp_path / "judge", "--shards", 2),
+        *("apply_verdicts.py", "--rows", tmp_path / "checked.parquet", "--recipe", "translation"),
+        *("--step", tmp_path / "judge", "--shards", 2),
         *("--accept", "right", "half right", "--kept", tmp_path / "kept.parquet"),
         *("--rejected", tmp_path / "judged.parquet", "--account", tmp_path / "judged.json"),
     )
@@ -178,7 +194,7 @@ def test_the_programs_go_from_checked_rows_to_splits(tmp_path: Path) -> None:
     splits = {}
     for split in ("train", "test"):
         shares = json.dumps({"train": 0.9, "test": 0.1})
-        flags = ("--rows", tmp_path / "kept.parquet", "--splits", shares, "--split", split)
+        flags = ("--rows", tmp_path / "kept.parquet", "--recipe", "translation", "--splits", shares, "--split", split)
         run_program("write_split.py", *flags, "--output", tmp_path / split)
         splits[split] = list(read_rows(tmp_path / split, FILTERED))
     assert sorted(splits["train"] + splits["test"], key=lambda row: sources.index(row["source"])) == [
@@ -191,7 +207,14 @@ def test_the_programs_go_from_checked_rows_to_splits(tmp_path: Path) -> None:
     by_rules |= {"reason": "empty", "reasons": ["empty", "length_ratio"]}
     write_table(tmp_path / "checked_rejected.parquet", REJECTED, [by_rules])
     run_program(
-        *("merge_rejected.py", "--rejected", tmp_path / "checked_rejected.parquet", tmp_path / "judged.parquet"),
+        *(
+            "merge_rejected.py",
+            "--recipe",
+            "translation",
+            "--rejected",
+            tmp_path / "checked_rejected.parquet",
+            tmp_path / "judged.parquet",
+        ),
         *("--output", tmp_path / "rejected.parquet"),
     )
     merged = list(read_rows(tmp_path / "rejected.parquet", REJECTED))

@@ -71,7 +71,7 @@ def outputs_of_rules() -> list[re.Pattern[str]]:
     sections = re.findall(r"\n    output:\n(.*?)\n    \w+:", text, flags=re.DOTALL)
     names = re.findall(r'"<results>/\{dataset\}/([^"]+)"', "".join(sections))
     assert len(names) > 20
-    kinds = {"shard": r"\d+-of-\d+", "split": "[a-z]+", "step": "[a-z]+"}
+    kinds = {"shard": r"\d+-of-\d+", "split": "[a-z]+", "step": "[a-z-]+"}
     return [re.compile("".join(kinds.get(part, re.escape(part)) for part in re.split(r"[{}]", name))) for name in names]
 
 
@@ -149,8 +149,8 @@ def test_a_judge_is_a_step_between_the_rules_and_the_splits() -> None:
     tables = layout.tables(JUDGED, "news")
     assert tables[:-3] == [
         *layout.tables(PLAIN, "news")[:-3],
-        "judge/requests=3",
-        "judge/completions=3",
+        "filter-judge/requests=3",
+        "filter-judge/completions=3",
         "judged/kept",
         "judged/rejected",
     ]
@@ -172,7 +172,7 @@ def test_the_stages_of_a_build_in_order() -> None:
         "checked",
     ]
     assert layout.stages(PLAIN, "news") == stages
-    assert layout.stages(JUDGED, "news") == [*stages, "judge/completions=3", "judged"]
+    assert layout.stages(JUDGED, "news") == [*stages, "filter-judge/completions=3", "judged"]
 
 
 def test_what_was_dropped_between_the_pool_and_the_release() -> None:
@@ -184,9 +184,9 @@ def test_what_was_dropped_between_the_pool_and_the_release() -> None:
 def test_the_tables_that_models_and_scorers_made() -> None:
     plain = ["prefilter/completions=2", "prefilter/scores=2", "final/completions=4", "final/scores=4"]
     assert layout.asking(PLAIN, "news") == plain
-    assert layout.asking(JUDGED, "news") == [*plain, "judge/completions=3"]
+    assert layout.asking(JUDGED, "news") == [*plain, "filter-judge/completions=3"]
     baseline = ["baseline/completions=4", "baseline/scores=4"]
-    assert layout.asking(TOY, "news") == [*plain, "judge/completions=3", *baseline]
+    assert layout.asking(TOY, "news") == [*plain, "filter-judge/completions=3", *baseline]
 
 
 @pytest.mark.parametrize("config", [PLAIN, JUDGED, TOY], ids=["plain", "judged", "toy"])
@@ -267,13 +267,13 @@ def test_a_step_has_the_config_of_its_name_and_the_baseline_that_of_final() -> N
     assert layout.step_of(TOY, "news", "prefilter") == entry["prefilter"]
     assert layout.step_of(TOY, "news", "final") == entry["final"]
     assert layout.step_of(TOY, "news", "baseline") == entry["final"]
-    assert layout.step_of(TOY, "news", "judge") == entry["filter"]["judge"]
+    assert layout.step_of(TOY, "news", "filter-judge") == entry["filter"]["judge"]
 
 
 def test_the_shards_of_a_step_are_named_by_number_and_count() -> None:
     assert layout.shards_of(PLAIN, "news", "prefilter") == ["0000-of-0002", "0001-of-0002"]
     assert layout.shards_of(PLAIN, "news", "final")[-1] == "0003-of-0004"
-    assert layout.shards_of(JUDGED, "news", "judge") == ["0000-of-0003", "0001-of-0003", "0002-of-0003"]
+    assert layout.shards_of(JUDGED, "news", "filter-judge") == ["0000-of-0003", "0001-of-0003", "0002-of-0003"]
 
 
 @pytest.mark.parametrize(("limit", "pool"), [(None, 1000), (200, 200), (1000, 1000), (5000, 1000)])

@@ -36,6 +36,7 @@ from corpusmith.tables import (
     FILTERED,
     REJECTED,
     REQUESTS,
+    ROWS,
     SEGMENTS,
     SELECTED_SOURCES,
     Table,
@@ -139,7 +140,8 @@ class Made:
             stages=layout.stages(self.config, NAME),
             tables=layout.tables(self.config, NAME),
             dropped=layout.dropped(self.config, NAME),
-            segments=self.folder / "sources" / "segments.parquet",
+            pool=self.folder / "sources" / "segments.parquet",
+            card=ROOT / layout.card_of(self.config, NAME),
             splits={
                 split: self.folder / "filtered" / f"{split}.parquet"
                 for split in self.config["datasets"][NAME]["splits"]
@@ -159,7 +161,7 @@ class Made:
         return [
             *("--dataset", NAME, "--folder", self.folder, "--config", json.dumps(build.config)),
             *("--stages", *build.stages, "--tables", *build.tables, "--dropped", *build.dropped),
-            *("--segments", build.segments, "--splits", *build.splits, "--models", *models),
+            *("--pool", build.pool, "--card", build.card, "--splits", *build.splits, "--models", *models),
             *("--environments", *build.environments),
             *("--manifest", self.release / "manifest.json", "--stats", self.stats),
         ]
@@ -245,14 +247,14 @@ def judge_and_split(folder: Path, verdict_on: Callable[[int], Answer]) -> None:
     checked, judged, filtered = folder / "checked", folder / "judged", folder / "filtered"
     rows = list(read_rows(checked / "kept.parquet", FILTERED))
     requests = judge_requests(rows, "0000-of-0001", lambda **_: "?", JUDGE["verdicts"])
-    write_table(folder / "judge" / "requests" / "0000-of-0001.parquet", REQUESTS, requests)
+    write_table(folder / "filter-judge" / "requests" / "0000-of-0001.parquet", REQUESTS, requests)
     answers = {row["item_id"]: {"verdict": [verdict_on(SOURCES.index(row["source"]))]} for row in rows}
-    ((completions, _),) = write_answers(folder / "judge", answers)
-    shutil.rmtree(folder / "judge" / "scores")
-    account_for_answers(folder, "judge", ("generate",), 1)
+    ((completions, _),) = write_answers(folder / "filter-judge", answers)
+    shutil.rmtree(folder / "filter-judge" / "scores")
+    account_for_answers(folder, "filter-judge", ("generate",), 1)
     account = Account("judge")
     apply_verdicts(
-        *(checked / "kept.parquet", [completions], JUDGE["accept"], judged / "kept.parquet"),
+        *(checked / "kept.parquet", ROWS["translation"], [completions], JUDGE["accept"], judged / "kept.parquet"),
         *(judged / "rejected.parquet", account),
     )
     account.write(folder / "judged.account.json")
@@ -362,7 +364,7 @@ def test_stats_count_every_stage_in_order(released: Made) -> None:
         stage("final/score", 16, 16),
         stage("final/select", 16, 14, answer_cut_off=1, no_answer=1),
         stage("filter", 14, 11, max_score=1, numbers=2),
-        stage("judge/generate", 11, 11, 11 * 7, 11 * 3),
+        stage("filter-judge/generate", 11, 11, 11 * 7, 11 * 3),
         stage("judge", 11, 9, judge=1, no_verdict=1),
         stage("release", 9, 9),
     ]
@@ -653,7 +655,7 @@ ACCOUNTS = {
     "final/scores/0000-of-0002": "final/score",
     "final/selected/0000-of-0002": "final/select",
     "checked": "filter",
-    "judge/completions/0000-of-0001": "judge/generate",
+    "filter-judge/completions/0000-of-0001": "filter-judge/generate",
     "judged": "judge",
 }
 
@@ -722,7 +724,7 @@ def test_an_empty_release_fails_and_says_which_stage_dropped_what(made: Made) ->
         "final/score: 16 items in, 16 kept",
         "final/select: 16 items in, 14 kept (answer_cut_off 1, no_answer 1)",
         "filter: 14 items in, 11 kept (numbers 2, max_score 1)",
-        "judge/generate: 11 items in, 11 kept",
+        "filter-judge/generate: 11 items in, 11 kept",
         "judge: 11 items in, 0 kept (judge 11)",
     ]
     assert hint.endswith("dataset/filtered/rejected.parquet")

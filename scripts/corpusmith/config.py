@@ -19,7 +19,8 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from corpusmith.errors import InputError
-from corpusmith.metrics import KINDS
+from corpusmith.recipes import RECIPES, recipe_of
+from corpusmith.recipes.common import one_of
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "config" / "schemas"
 Config = dict[str, Any]
@@ -29,8 +30,6 @@ _ENGINES = ("openai", "vllm")
 # Parameters of a call that the openai engine alone decides.
 _OF_THE_ENGINE = ("model", "messages", "prompt", "n", "stream")
 _TAKEN = ("models", "evals", "logs", "benchmarks")
-_REFERENCES = ("files", "toy")
-_SOURCES = ("files", "hub", "toy")
 
 # JSON Schema takes 2.0 for an integer and infinity for a number; the programs' flags do not.
 _TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many(
@@ -94,7 +93,7 @@ def _recipes(config: Any) -> Iterator[tuple[str, str]]:
     datasets = config.get("datasets") if isinstance(config, dict) else None
     for name, dataset in datasets.items() if isinstance(datasets, dict) else ():
         recipe = dataset.get("recipe") if isinstance(dataset, dict) else None
-        if isinstance(recipe, str) and recipe in _CHECKS:
+        if isinstance(recipe, str) and recipe in RECIPES:
             yield name, f"{recipe}.yaml"
 
 
@@ -229,10 +228,10 @@ def _contradictions(config: Config) -> Iterator[str]:
     """What a schema cannot say: names that do not exist, settings that exclude each other."""
     for kind in ("models", "scorers"):
         for name, entry in config[kind].items():
-            yield from _one_of(f"{kind}.{name}", entry, _ORIGINS[kind])
+            yield from one_of(f"{kind}.{name}", entry, _ORIGINS[kind])
             tokenizer = entry.get("tokenizer")
             if isinstance(tokenizer, Mapping):
-                yield from _one_of(f"{kind}.{name}.tokenizer", tokenizer, ("repo", "path"))
+                yield from one_of(f"{kind}.{name}.tokenizer", tokenizer, ("repo", "path"))
             if entry["device"] == "cpu" and entry["tp"] > 1:
                 yield f"{kind}.{name}.tp: {entry['tp']} GPUs for a model with device: cpu; allowed: 1, or device: cuda"
             check = _check_engine if kind == "models" else _check_scorer
@@ -242,7 +241,7 @@ def _contradictions(config: Config) -> Iterator[str]:
     for name, dataset in config["datasets"].items():
         if name in _TAKEN:
             yield f"datasets.{name}: the results have a folder of that name; allowed: any other name"
-        yield from _CHECKS[dataset["recipe"]](f"datasets.{name}", dataset, config)
+        yield from recipe_of(dataset).contradictions(f"datasets.{name}", dataset, config)
 
 
 def _check_engine(path: str, entry: Mapping[str, Any]) -> Iterator[str]:
@@ -274,67 +273,3 @@ def _check_scorer(path: str, entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"{path}.toy: is a MetricX-24; allowed: metric: metricx-24"
     if metric != "metricx-24" and entry["compile"]:
         yield f"{path}.compile: true for {metric}; allowed: false"
-
-
-def _one_of(path: str, entry: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[str]:
-    given = [name for name in names if name in entry]
-    if len(given) != 1:
-        found = " and ".join(given) if given else "none"
-        yield f"{path}: {found} of {', '.join(names)} given; allowed: exactly one"
-
-
-def _check_translation(path: str, dataset: Mapping[str, Any], config: Config) -> Iterator[str]:
-    yield from _one_of(f"{path}.sources", dataset["sources"], _SOURCES)
-    named = [("sources.tokenizer", "models", dataset["sources"].get("tokenizer"))]
-    for step in ("prefilter", "final"):
-        named += [
-            (f"{step}.model", "models", dataset[step]["model"]),
-            (f"{step}.scorer", "scorers", dataset[step]["scorer"]),
-        ]
-    counting = dataset["sources"].get("tokenizer", dataset["prefilter"]["model"])
-    if "openai" in config["models"].get(counting, {}):
-        yield (
-            f"{path}.sources.tokenizer: {counting!r} answers over HTTP and has no tokenizer here; allowed: the name of"
-            " a model with repo, path or toy, of which only the tokenizer is fetched"
-        )
-    judge = dataset["filter"]["judge"]
-    if judge is not None:
-        named.append(("filter.judge.model", "models", judge["model"]))
-        for verdict in judge["accept"]:
-            if verdict not in judge["verdicts"]:
-                verdicts = ", ".join(map(repr, judge["verdicts"]))
-                yield f"{path}.filter.judge.accept: {verdict!r} is no verdict; allowed: {verdicts}"
-    evaluation = dataset["evaluation"]
-    if evaluation is not None:
-        yield from _one_of(f"{path}.evaluation.references", evaluation["references"], _REFERENCES)
-        if "toy" in evaluation["references"] and "toy" not in dataset["sources"]:
-            yield f"{path}.evaluation.references.toy: the sources are not of the toy language; allowed: files"
-        for metric, entry in evaluation["metrics"].items():
-            named.append((f"evaluation.metrics.{metric}.scorer", "scorers", entry["scorer"]))
-    for step in ("prefilter", "final"):
-        scorer = config["scorers"].get(dataset[step]["scorer"])
-        if scorer is not None and not KINDS[scorer["metric"]].lower_is_better:
-            allowed = ", ".join(metric for metric, kind in KINDS.items() if kind.lower_is_better)
-            yield f"{path}.{step}.scorer: a {scorer['metric']} counts no errors; allowed: one with metric: {allowed}"
-    for key, kind, name in named:
-        if name is not None and name not in config[kind]:
-            defined = ", ".join(sorted(config[kind])) or "none is defined"
-            yield f"{path}.{key}: there is no {kind[:-1]} {name!r}; allowed: {defined}"
-    final = dataset["final"]
-    if final["temperature"] == 0 and final["n"] > 1:
-        yield f"{path}.final.temperature: 0 makes all {final['n']} answers of a source equal; allowed: above 0, or n: 1"
-    edges = dataset["sources"]["edges"]
-    if edges != sorted(set(edges)):
-        yield f"{path}.sources.edges: {edges} do not rise; allowed: each edge above the one before"
-    for rule, threshold in dataset["filter"]["rules"].items():
-        if threshold is True and rule in _THRESHOLD_RULES:
-            yield f"{path}.filter.rules.{rule}: true says no threshold; allowed: a number, or false"
-    ratio = dataset["filter"]["rules"]["length_ratio"]
-    if isinstance(ratio, list) and ratio[0] >= ratio[1]:
-        yield f"{path}.filter.rules.length_ratio: {ratio[0]} is not below {ratio[1]}; allowed: the least ratio first"
-    if dataset["source_language"]["code"] == dataset["target_language"]["code"]:
-        yield f"{path}.target_language.code: is the source language; allowed: another one"
-
-
-_THRESHOLD_RULES = ("copied_source", "script", "language", "length_ratio", "repetition", "max_score")
-_CHECKS = {"translation": _check_translation}

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 
 from corpusmith.identity import shard_names
 from corpusmith.metrics import KINDS
+from corpusmith.recipes import recipe_of
+from corpusmith.recipes.common import sharded
+from corpusmith.recipes.maths import generates
 
 Config = Mapping[str, Any]
 # Settings of a model or scorer that change no answer and no score, only where and how fast they are made; and, beside
@@ -39,8 +42,11 @@ EVALUATION = "evaluation"
 _METRIC_STEP = f"{EVALUATION}-"
 # Three answers to each released source that has a reference are work for one job.
 EVALUATION_SHARDS = 1
-# The template of a release's card.
-CARD = "scripts/corpusmith/templates/card.md.jinja"
+# Columns of a release of the maths recipe that another dataset can be made of.
+_RELEASED_COLUMNS = (
+    "problem", "answer", "generated_solution", "problem_type", "problem_source", "inference_mode", "generation_model",
+    "pass_rate",
+)  # fmt: skip
 # What the identity of a model behind an API stands for.
 _ADDRESS = ("base_url", "model", "identity")
 
@@ -75,13 +81,13 @@ def tokenizer_receipt_of(config: Config, name: str) -> str:
     return receipt_of(config, name)
 
 
-def counting_receipt_of(config: Config, dataset: str) -> str:
+def counting_receipt_of(config: Config, dataset: str) -> str | None:
     """The receipt of the tokenizer that counts: of a model that is named only for that, no weights are fetched."""
     entry = config["datasets"][dataset]
-    if "tokenizer" not in entry["sources"]:
-        return receipt_of(config, entry["prefilter"]["model"])
-    name = entry["sources"]["tokenizer"]
-    return receipt_of(config, name) if "toy" in entry_of(config, name) else f"resources/models/{name}/tokenizer.json"
+    name = recipe_of(entry).counting(entry)
+    if name is None or "tokenizer" not in entry["sources"] or "toy" in entry_of(config, name):
+        return None if name is None else receipt_of(config, name)
+    return f"resources/models/{name}/tokenizer.json"
 
 
 def environment_of(config: Config, kind: str, name: str) -> str:
@@ -162,17 +168,15 @@ def api_jobs_of(config: Config, name: str) -> int:
 def step_of(config: Config, dataset: str, step: str) -> Mapping[str, Any]:
     """The config of a step by its name in the results.
 
-    baseline, which the toy demo draws from random sources to compare with, is asked as final is. The metrics of an
-    evaluation are a step each, of tables that they share.
+    The metrics of an evaluation are a step each, of tables that they share.
     """
     entry = config["datasets"][dataset]
-    if step == "judge":
-        return entry["filter"]["judge"]
     if step.startswith(_METRIC_STEP):
-        evaluation = entry["evaluation"]
+        evaluation = entry[EVALUATION]
         metric = evaluation["metrics"][step.removeprefix(_METRIC_STEP)]
         return metric | {"shards": EVALUATION_SHARDS, "max_failed": evaluation["max_failed"]}
-    return entry["final"] if step == "baseline" else entry[step]
+    found: Mapping[str, Any] = recipe_of(entry).step_of(entry, step)
+    return found
 
 
 def scored_step(step: str) -> str:
@@ -182,7 +186,7 @@ def scored_step(step: str) -> str:
 
 def metric_steps(config: Config, dataset: str) -> dict[str, str]:
     """The steps of an evaluation, by the names of their metrics."""
-    evaluation = config["datasets"][dataset]["evaluation"]
+    evaluation = config["datasets"][dataset].get(EVALUATION)
     return {} if evaluation is None else {name: f"{_METRIC_STEP}{name}" for name in evaluation["metrics"]}
 
 
@@ -198,15 +202,22 @@ def evaluation_flags(config: Config, dataset: str) -> list[str]:
 
 def evaluated_datasets(config: Config) -> list[str]:
     """Datasets whose releases are held against references."""
-    return [name for name, entry in config["datasets"].items() if entry["evaluation"] is not None]
+    return [name for name, entry in config["datasets"].items() if entry.get(EVALUATION) is not None]
+
+
+def card_of(config: Config, dataset: str) -> str:
+    """The template of a release's card."""
+    found: str = recipe_of(config["datasets"][dataset]).CARD
+    return found
 
 
 def edited_files(config: Config) -> list[str]:
-    """Files that people edit and programs read in the middle of a build: prompts, the card, what releases record."""
+    """Files that people edit and programs read in the middle of a build: prompts, cards, what releases record."""
     steps = [(name, step) for name in config["datasets"] for step in _steps(config, name)]
     prompts = [step_of(config, *step).get("prompt") for step in steps]
     recorded = [f"envs/{name}.yaml" for dataset in config["datasets"] for name in environments(config, dataset)]
-    return sorted({CARD, *filter(None, prompts), *recorded})
+    cards = [card_of(config, dataset) for dataset in config["datasets"]]
+    return sorted({*cards, *filter(None, prompts), *recorded})
 
 
 def shards_of(config: Config, dataset: str, step: str) -> list[str]:
@@ -222,10 +233,8 @@ def pool_of(config: Config, dataset: str) -> int:
 
 def models_of(config: Config, dataset: str) -> dict[str, str]:
     """Models and scorers behind a dataset's release, by name, each with its receipt."""
-    entry = config["datasets"][dataset]
-    names = [entry[step][role] for step in ("prefilter", "final") for role in ("model", "scorer")]
-    if entry["filter"]["judge"] is not None:
-        names.append(entry["filter"]["judge"]["model"])
+    steps = [step_of(config, dataset, step) for step in _steps(config, dataset)]
+    names = [step[role] for step in steps for role in ("model", "scorer") if role in step]
     return {name: receipt_of(config, name) for name in dict.fromkeys(names)}
 
 
@@ -264,8 +273,68 @@ def toy_models(config: Config, kind: str) -> list[str]:
 
 
 def toy_datasets(config: Config) -> list[str]:
-    """Datasets whose truth is known, because their sources are of the toy language."""
-    return [name for name, entry in config["datasets"].items() if "toy" in entry["sources"]]
+    """Datasets whose quality the demo measures: their truth is known."""
+    return [name for name, entry in config["datasets"].items() if is_toy(config, entry)]
+
+
+def is_toy(config: Config, entry: Mapping[str, Any]) -> bool:
+    """Whether a dataset's sources are of the toy world, at first or at second hand."""
+    sources = entry["sources"]
+    made_of = sources.get("dataset", [])
+    return "toy" in sources or (bool(made_of) and all(is_toy(config, config["datasets"][name]) for name in made_of))
+
+
+# --- the maths recipe ---
+
+
+def generating_datasets(config: Config) -> list[str]:
+    """Datasets of the maths recipe whose solutions are made here."""
+    return [name for name, entry in config["datasets"].items() if entry["recipe"] == "maths" and generates(entry)]
+
+
+def keeping_datasets(config: Config) -> list[str]:
+    """Those whose rows keep the solutions that they came with."""
+    return [name for name, entry in config["datasets"].items() if entry["recipe"] == "maths" and not generates(entry)]
+
+
+def origin_of(config: Config, dataset: str) -> str:
+    """What rows come from, as the column dataset says it."""
+    sources = config["datasets"][dataset]["sources"]
+    if "hub" in sources:
+        return str(sources["hub"]["split"].split(":")[0])
+    return "+".join(sources["dataset"]) if "dataset" in sources else dataset
+
+
+def columns_of(config: Config, dataset: str) -> dict[str, str | None]:
+    """The columns of the sources by our names, where the config or the source says them."""
+    sources = config["datasets"][dataset]["sources"]
+    if "dataset" in sources:
+        return {name: name for name in _RELEASED_COLUMNS}
+    return dict(sources["columns"])
+
+
+# --- filters of every recipe ---
+
+
+def deduplicate_flags(config: Config, dataset: str) -> list[str]:
+    """How duplicates are found, as flags of deduplicate.py."""
+    entry = config["datasets"][dataset]
+    settings = entry["filter"]["deduplicate"]
+    near = "off" if settings["near"] is False else str(settings["near"])
+    flags = ["--column", settings.get("column", recipe_of(entry).COLUMNS[0]), "--near", near]
+    flags += ["--ngram", str(settings["ngram"])]
+    flags.append("--numbers-distinct" if settings["numbers_distinct"] else "--no-numbers-distinct")
+    if settings["keep"] is not None:
+        flags += ["--keep", settings["keep"]["column"], settings["keep"]["order"]]
+    return flags
+
+
+def decontaminate_flags(config: Config, dataset: str) -> list[str]:
+    """What is held against benchmarks, as flags of decontaminate.py."""
+    entry = config["datasets"][dataset]
+    settings = entry["filter"]["decontaminate"]
+    flags = ["--column", *settings.get("columns", recipe_of(entry).COLUMNS[:1]), "--ngram", str(settings["ngram"])]
+    return [*flags, *(["--benchmark-columns", *settings["benchmark_columns"]] if settings["benchmark_columns"] else [])]
 
 
 # --- the way of the data: entries are NAME, or FOLDER=SHARDS where there is one file for each shard ---
@@ -281,71 +350,80 @@ def expand(folder: str | Path, entries: Iterable[str], suffix: str) -> list[Path
     return paths
 
 
+def _recipe(config: Config, dataset: str, name: str) -> Any:
+    """What the dataset's recipe says of it."""
+    entry = config["datasets"][dataset]
+    return getattr(recipe_of(entry), name)(entry)
+
+
 def _steps(config: Config, dataset: str) -> list[str]:
-    judge = config["datasets"][dataset]["filter"]["judge"]
-    return ["prefilter", "final", *(["judge"] if judge is not None else [])]
+    return list(_recipe(config, dataset, "steps"))
 
 
-def _sharded(config: Config, dataset: str, step: str, kind: str) -> str:
-    return f"{step}/{kind}={step_of(config, dataset, step)['shards']}"
+def _kinds(config: Config, dataset: str, step: str) -> tuple[str, ...]:
+    found: tuple[str, ...] = recipe_of(config["datasets"][dataset]).kinds(step)
+    return found
 
 
-def _kinds(step: str) -> tuple[str, ...]:
-    return ("completions",) if step == "judge" else ("completions", "scores")
+def pool_table(config: Config, dataset: str) -> str:
+    """The table of items that a release is counted from."""
+    found: str = _recipe(config, dataset, "pool")
+    return found
 
 
 def stages(config: Config, dataset: str) -> list[str]:
-    """Where the accounts of all stages lie, in order."""
-    found = ["sources/read", "sources/sample"]
-    for step in _steps(config, dataset):
-        found += [_sharded(config, dataset, step, kind) for kind in _kinds(step)]
-        if step == "prefilter":
-            found.append("prefilter/select")
-        elif step == "final":
-            found += [_sharded(config, dataset, step, "selected"), "checked"]
-        else:
-            found.append("judged")
-    return found
+    """Where the accounts of all stages lie that items go through, in order."""
+    return list(_recipe(config, dataset, "stages"))
+
+
+def side_stages(config: Config, dataset: str) -> list[str]:
+    """Where the accounts lie of stages that items do not go through themselves."""
+    return list(_recipe(config, dataset, "side_stages"))
 
 
 def tables(config: Config, dataset: str) -> list[str]:
     """Every table of the build, in order."""
-    found = ["sources/segments", "sources/bad_rows"]
-    for step in _steps(config, dataset):
-        found += [_sharded(config, dataset, step, kind) for kind in ("requests", *_kinds(step))]
-        if step == "prefilter":
-            found += ["prefilter/dropped", "final/sources"]
-        elif step == "final":
-            found += [_sharded(config, dataset, step, kind) for kind in ("selected", "dropped")]
-            found += ["checked/kept", "checked/rejected"]
-        else:
-            found += ["judged/kept", "judged/rejected"]
-    splits = [f"filtered/{split}" for split in config["datasets"][dataset]["splits"]]
-    return [*found, *splits, "filtered/rejected"]
+    return list(_recipe(config, dataset, "tables"))
 
 
 def dropped(config: Config, dataset: str) -> list[str]:
     """The tables of everything that left between the pool and the release."""
-    return ["prefilter/dropped", _sharded(config, dataset, "final", "dropped"), "filtered/rejected"]
+    return list(_recipe(config, dataset, "dropped"))
+
+
+def samples(config: Config, dataset: str) -> list[str]:
+    """The table of further answers to released items, where there is one."""
+    found = _recipe(config, dataset, "samples")
+    return [] if found is None else [found]
 
 
 def asking(config: Config, dataset: str) -> list[str]:
     """The tables that models and scorers made: those with run stats."""
-    steps = _steps(config, dataset)
-    if "toy" in config["datasets"][dataset]["sources"]:
-        steps.append("baseline")
-    found = [_sharded(config, dataset, step, kind) for step in steps for kind in _kinds(step)]
-    return [*found, *(_sharded(config, dataset, step, "scores") for step in metric_steps(config, dataset).values())]
+    steps = [*_steps(config, dataset), *_recipe(config, dataset, "toy_steps")]
+    kinds = [(step, kind) for step in steps for kind in _kinds(config, dataset, step)]
+    kinds += [(step, "scores") for step in metric_steps(config, dataset).values()]
+    return [sharded(step, kind, step_of(config, dataset, step)["shards"]) for step, kind in kinds]
+
+
+def asking_datasets(config: Config) -> list[str]:
+    """Datasets that ask a model or scorer anything."""
+    return [name for name in config["datasets"] if asking(config, name)]
 
 
 def filters(config: Config, dataset: str) -> list[str]:
     """Folders of what each filter kept and rejected, in order."""
-    return ["checked", "judged"] if "judge" in _steps(config, dataset) else ["checked"]
+    return list(_recipe(config, dataset, "filters"))
+
+
+def kept_before(config: Config, dataset: str, folder: str) -> str:
+    """The folder whose kept rows a filter reads."""
+    found = filters(config, dataset)
+    return found[found.index(folder) - 1]
 
 
 def environments(config: Config, dataset: str) -> list[str]:
     """Names of the environments behind a release."""
-    found = {"data"}
+    found = {"data", *_recipe(config, dataset, "environments")}
     for step in _steps(config, dataset):
         step_config = step_of(config, dataset, step)
         found.add(engine_environment_of(config, step_config["model"]))

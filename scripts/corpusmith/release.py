@@ -10,11 +10,11 @@ import json
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -23,40 +23,24 @@ from corpusmith.errors import InputError
 from corpusmith.files import read_json, sha256_of, whole_folder, write_json
 from corpusmith.layout import expand
 from corpusmith.program import log
-from corpusmith.tables import CANDIDATE, FILTERED, ITEM_ID, Column, Table, open_table, read_rows, row_count
+from corpusmith.released import RELEASES
+from corpusmith.tables import ITEM_ID, ROWS, SAMPLES, Table, open_table, read_rows, row_count, write_table
 
 _IDS = Table("rows", ITEM_ID)
-_TEMPLATES = Path(__file__).parent / "templates"
 # What `datasets` aims at for files on the Hub: readers open several at once, and none is unwieldy.
 _BYTES_PER_FILE = 500_000_000
 # Chunks that follow the content, so that a second release with a few changed rows sends only those; and an index
 # of pages, so that a reader can fetch single rows.
 _HUB_OPTIONS = {"use_content_defined_chunking": True, "write_page_index": True}
 
-RELEASED = Table(
-    "released",
-    ITEM_ID,
-    Column("source", pa.string(), "the source"),
-    Column("target", pa.string(), "its translation"),
-    Column("score", pa.float64(), "score of the translation; MetricX: 0 is perfect, 25 the worst"),
-    Column("mean_score", pa.float64(), "mean score of the answers that it was chosen from"),
-    Column("candidates", pa.int32(), "how many answers it was chosen from"),
-)
-
-TOP_K = Table(
-    "top k",
-    ITEM_ID,
-    Column("source", pa.string(), "the source"),
-    Column("top_k", pa.list_(CANDIDATE), "the best distinct answers, best first"),
-)
-
 
 @dataclass(frozen=True)
 class Build:
     """What a release is made of.
 
-    folder: the dataset's results; stages, tables: entries as `expand` takes them, in the order of the way of the
-    data; dropped: tables of dropped rows among them; splits: name to file.
+    folder: the dataset's results; stages, side_stages, tables: entries as `expand` takes them, in the order of the way
+    of the data; dropped: tables of dropped rows among them; pool: the table that items are counted from; samples:
+    tables of further answers to the items; splits: name to file; card: the card's template.
     """
 
     name: str
@@ -64,11 +48,14 @@ class Build:
     stages: Sequence[str]
     tables: Sequence[str]
     dropped: Sequence[str]
-    segments: Path
+    pool: Path
+    card: Path
     splits: Mapping[str, Path]
     config: Mapping[str, Any]
     models: Mapping[str, Path]
     environments: Sequence[Path]
+    side_stages: Sequence[str] = ()
+    samples: Sequence[str] = ()
 
     @property
     def dataset(self) -> Mapping[str, Any]:
@@ -85,13 +72,13 @@ def account_for(build: Build) -> list[Account]:
             release.keep(row["item_id"])
     stages.append(release)
     check_chain(stages)
-    pool = tally([build.segments])
+    pool = tally([build.pool])
     # Before there are items, stages have counts alone; what the last of them kept is the pool.
     counted = [stage for stage in stages if stage.unit != release.unit]
     if counted and counted[-1].kept.count != pool.count:
         raise InputError(
             f"rows are unaccounted for between {counted[-1].stage} and the pool: {counted[-1].kept.count} kept,"
-            f" {pool.count} in {build.segments}; delete both and build again"
+            f" {pool.count} in {build.pool}; delete both and build again"
         )
     out = tally(expand(build.folder, build.dropped, ".parquet"))
     out.merge(release.kept)
@@ -119,13 +106,15 @@ def write_release(build: Build, release: Path, stats: Path) -> int:
     minimum = build.dataset["release"]["minimum_rows"]
     if rows < minimum:
         raise InputError(_too_few(build, stages, rows, minimum))
+    beside = add_up(read_account(path) for path in expand(build.folder, build.side_stages, ".account.json"))
     counts = [without_ids(stage) for stage in stages]
+    aside = [without_ids(stage) for stage in beside]
     with whole_folder(release) as folder:
-        splits = {name: _write_split(path, name, folder) for name, path in build.splits.items()}
+        splits = {name: _write_split(build, name, folder) for name in build.splits}
         text = yaml.safe_dump(dict(build.config), allow_unicode=True, sort_keys=False)
         (folder / "resolved_config.yaml").write_text(text, encoding="utf-8")
         models = {name: _model(path) for name, path in build.models.items()}
-        (folder / "README.md").write_text(_card(build, counts, splits, models), encoding="utf-8")
+        (folder / "README.md").write_text(_card(build, counts, aside, splits, models), encoding="utf-8")
         manifest = {
             "dataset": build.name,
             "recipe": build.dataset["recipe"],
@@ -134,11 +123,12 @@ def write_release(build: Build, release: Path, stats: Path) -> int:
             "models": models,
             "environments": [_environment(path) for path in build.environments],
             "stages": counts,
+            "side_stages": aside,
             "files": [_file(path, build.folder) for path in expand(build.folder, build.tables, ".parquet")],
             "release": [_file(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()],
         }
         write_json(folder / "manifest.json", manifest)
-    write_json(stats, counts)
+    write_json(stats, [*counts, *aside])
     return rows
 
 
@@ -159,9 +149,11 @@ def without_ids(account: Account) -> dict[str, Any]:
     return {name: value for name, value in account.as_json().items() if name != "ids"}
 
 
-def _write_split(path: Path, split: str, release: Path) -> int:
-    """Parquet, JSON lines and the top k of one split; returns its rows. A split without rows has no files."""
-    for folder in ("data", "json", "top_k"):
+def _write_split(build: Build, split: str, release: Path) -> int:
+    """Parquet, JSON lines and what belongs to the rows of one split; returns its rows. One without rows has no files."""
+    path, recipe = build.splits[split], build.dataset["recipe"]
+    kind = RELEASES[recipe]
+    for folder in ("data", "json"):
         (release / folder).mkdir(exist_ok=True)
     rows = row_count(path)
     if rows == 0:
@@ -171,19 +163,27 @@ def _write_split(path: Path, split: str, release: Path) -> int:
     files = max(1, -(-_bytes(path) // _BYTES_PER_FILE))
     per_file = -(-rows // files)
     files = -(-rows // per_file)
-    source = read_rows(path, FILTERED)
-    with (
-        open(release / "json" / f"{split}.jsonl", "w", encoding="utf-8") as lines,
-        open_table(release / "top_k" / f"{split}.parquet", TOP_K, **_HUB_OPTIONS) as top,
-    ):
+    source = read_rows(path, ROWS[recipe].kept)
+    released_ids = set()
+    with ExitStack() as stack:
+        lines = stack.enter_context(open(release / "json" / f"{split}.jsonl", "w", encoding="utf-8"))
+        more = None
+        if kind.more is not None:
+            folder, table = kind.more
+            more = stack.enter_context(open_table(release / folder / f"{split}.parquet", table, **_HUB_OPTIONS))
         for number in range(files):
             name = f"{split}-{number:05d}-of-{files:05d}.parquet"
-            with open_table(release / "data" / name, RELEASED, **_HUB_OPTIONS) as data:
+            with open_table(release / "data" / name, kind.rows, **_HUB_OPTIONS) as data:
                 for row in islice(source, per_file):
-                    released = {column.name: row[column.name] for column in RELEASED.columns}
+                    released = {column.name: row[column.name] for column in kind.rows.columns}
                     data.write(released)
                     lines.write(json.dumps(released, ensure_ascii=False) + "\n")
-                    top.write(row)
+                    released_ids.add(row["item_id"])
+                    if more is not None:
+                        more.write(row)
+    for table_path in expand(build.folder, build.samples, ".parquet"):
+        belonging = (row for row in read_rows(table_path, SAMPLES) if row["item_id"] in released_ids)
+        write_table(release / "samples" / f"{split}.parquet", SAMPLES, belonging, **_HUB_OPTIONS)
     return rows
 
 
@@ -236,18 +236,24 @@ def commit_of(folder: Path) -> dict[str, Any]:
 
 
 def _card(
-    build: Build, counts: Sequence[Mapping[str, Any]], splits: Mapping[str, int], models: Mapping[str, Any]
+    build: Build,
+    counts: Sequence[Mapping[str, Any]],
+    aside: Sequence[Mapping[str, Any]],
+    splits: Mapping[str, int],
+    models: Mapping[str, Any],
 ) -> str:
     templates = Environment(
-        loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(build.card.parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     dataset = build.dataset
+    kind = RELEASES[dataset["recipe"]]
+    heading = kind.heading(dataset)
     front = {
-        "language": [dataset["source_language"]["code"], dataset["target_language"]["code"]],
+        "language": heading["language"],
         "license": dataset["release"]["licence"],
-        "task_categories": ["translation"],
+        "task_categories": heading["task_categories"],
         "size_categories": [size_category(sum(splits.values()))],
-        "tags": ["synthetic", "corpusmith"],
+        "tags": heading["tags"],
         "configs": [
             {
                 "config_name": "default",
@@ -257,15 +263,16 @@ def _card(
             }
         ],
     }
-    return templates.get_template("card.md.jinja").render(
+    return templates.get_template(build.card.name).render(
         front=yaml.safe_dump(front, allow_unicode=True, sort_keys=False).strip(),
         name=build.name,
         title=dataset["release"].get("title", build.name),
         dataset=dataset,
         splits=splits,
         stages=counts,
+        side_stages=aside,
         models=models,
-        columns=RELEASED.columns,
+        columns=kind.rows.columns,
     )
 
 

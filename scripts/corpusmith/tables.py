@@ -1,7 +1,7 @@
 """Every kind of table, defined once: columns, types, meanings; and the one way to write and to read them.
 
-Tables are Parquet files with zstd, cut into row groups of ROW_GROUP rows however they were written,
-so that the same rows are the same bytes.
+Tables are Parquet files with zstd, cut into row groups of as many rows as their kind has (ROW_GROUP, fewer where rows
+hold long texts) however they were written, so that the same rows are the same bytes.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from corpusmith.errors import InputError
 from corpusmith.files import naming, whole_file
 
 ROW_GROUP = 8192
+# Where a row holds a text of some 20 kB, so that a row group still fits many times into memory.
+ROW_GROUP_OF_LONG_TEXTS = 1024
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,12 @@ class Column:
 
 
 class Table:
-    """A kind of table."""
+    """A kind of table. row_group: rows of a row group."""
 
-    def __init__(self, name: str, *columns: Column) -> None:
+    def __init__(self, name: str, *columns: Column, row_group: int = ROW_GROUP) -> None:
         self.name = name
         self.columns = columns
+        self.row_group = row_group
         self.schema = pa.schema(
             [
                 pa.field(column.name, column.type, nullable=column.optional, metadata={"meaning": column.meaning})
@@ -193,6 +196,7 @@ LABELLED_ROWS = Table(
     Column("dataset", pa.string(), "what the row comes from: a repository, a file, a dataset of the config"),
     Column("file", pa.string(), "name of the file the row stands in"),
     Column("row", pa.int64(), "its row or line in it, from 1"),
+    row_group=ROW_GROUP_OF_LONG_TEXTS,
 )
 
 PROBLEMS = Table(
@@ -200,6 +204,9 @@ PROBLEMS = Table(
     ITEM_ID,
     Column("problem", pa.string(), "the problem"),
     Column("answer", pa.string(), "its answer, where one is known", optional=True),
+    Column("problem_type", pa.string(), "what is known of the answer, as its first row says it", optional=True),
+    Column("problem_source", pa.string(), "where it comes from, as its first row says it", optional=True),
+    Column("dataset", pa.string(), "what its first row comes from"),
     Column("rows", pa.int32(), "how many rows have it"),
 )
 
@@ -263,6 +270,7 @@ SOLUTIONS = Table(
     Column("right", pa.bool_(), "whether the solution has the problem's answer, where it was checked", optional=True),
     Column("sample", pa.int32(), "index of the sample, where the solution was made here", optional=True),
     Column("dataset", pa.string(), "what the row comes from: a repository, a file, a dataset of the config"),
+    row_group=ROW_GROUP_OF_LONG_TEXTS,
 )
 
 REJECTED_SOLUTIONS = Table(
@@ -270,21 +278,33 @@ REJECTED_SOLUTIONS = Table(
     *(column for column in SOLUTIONS.columns if column.name in ("item_id", "problem", "answer", "generated_solution")),
     Column("pass_rate", pa.float64(), "share of right solutions: measured, or the source's", optional=True),
     *(column for column in REJECTED.columns if column.name in ("reason", "reasons", "detail")),
+    row_group=ROW_GROUP_OF_LONG_TEXTS,
+)
+
+
+SAMPLES = Table(
+    "samples",
+    ITEM_ID,
+    Column("sample", pa.int32(), "index of the solution among those of its problem"),
+    Column("generated_solution", pa.string(), "the solution"),
+    Column("answer", pa.string(), "the final answer found in it", optional=True),
+    Column("right", pa.bool_(), "whether it is the problem's answer; none where nothing decided", optional=True),
 )
 
 
 @dataclass(frozen=True)
 class RowTables:
-    """The kinds of tables that the filters of a recipe read and write."""
+    """The kinds of tables that the filters of a recipe read and write; texts: columns that a judge is shown."""
 
     kept: Table
     rejected: Table
+    texts: tuple[str, ...]
 
 
-# What programs that serve every recipe work on, by recipe.
+# What programs that serve every recipe work on, by recipe. The first of the texts is what duplicates are known by.
 ROWS = {
-    "translation": RowTables(FILTERED, REJECTED),
-    "maths": RowTables(SOLUTIONS, REJECTED_SOLUTIONS),
+    "translation": RowTables(FILTERED, REJECTED, ("source", "target")),
+    "maths": RowTables(SOLUTIONS, REJECTED_SOLUTIONS, ("problem", "answer", "generated_solution", "problem_type")),
 }
 
 
@@ -295,21 +315,61 @@ class TableWriter:
         self._path, self._table = path, table
         self._writer = pq.ParquetWriter(partial, table.schema, compression="zstd", write_page_checksum=True, **options)
         self._rows: list[Mapping[str, Any]] = []
+        # Behind the batches, in the order in which they came, and together with them less than a row group.
+        self._batches: list[pa.RecordBatch] = []
+        self._in_batches = 0
         self.count = 0
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Adds one row, a value for each column."""
         self._rows.append(row)
         self.count += 1
-        if len(self._rows) == ROW_GROUP:
+        if self._in_batches + len(self._rows) == self._table.row_group:
             self._flush()
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        """Adds rows as an Arrow batch, with the table's columns in their order.
+
+        Raises InputError where a column is missing, has another type, or has nulls without being optional.
+        """
+        if batch.schema.names != self._table.schema.names or batch.schema.types != self._table.schema.types:
+            raise InputError(
+                f"{self._path}: rows of {', '.join(f'{field.name} {field.type}' for field in batch.schema)}"
+                f" are none of a table of {self._table.name}"
+            )
+        for column in self._table.columns:
+            if not column.optional and batch.column(column.name).null_count:
+                place = batch.column(column.name).is_null().to_pylist().index(True)
+                raise InputError(f"{self._path}: row {self.count + place} has no {column.name}")
+        self._batch_rows()
+        while batch.num_rows:
+            part = batch.slice(0, self._table.row_group - self._in_batches)
+            self._hold(part)
+            self.count += part.num_rows
+            batch = batch.slice(part.num_rows)
+            if self._in_batches == self._table.row_group:
+                self._flush()
 
     def write_all(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds rows."""
         for row in rows:
             self.write(row)
 
+    def _hold(self, batch: pa.RecordBatch) -> None:
+        self._batches.append(pa.record_batch(batch.columns, schema=self._table.schema))
+        self._in_batches += batch.num_rows
+
     def _flush(self) -> None:
+        self._batch_rows()
+        if not self._batches:
+            return
+        # Arrow cuts pages anew with each batch: one is written, so that it does not matter how the rows came in.
+        whole = self._batches[0] if len(self._batches) == 1 else pa.concat_batches(self._batches)
+        self._batches, self._in_batches = [], 0
+        with naming(self._path):
+            self._writer.write_batch(whole, row_group_size=self._table.row_group)
+
+    def _batch_rows(self) -> None:
         if not self._rows:
             return
         columns = []
@@ -327,9 +387,8 @@ class TableWriter:
                     f"{self._path}: row {first + place}: {column.name} = {values[place]!r:.200} is no {column.type}"
                     f" ({error})"
                 ) from error
-        with naming(self._path):
-            self._writer.write_batch(pa.record_batch(columns, schema=self._table.schema), row_group_size=ROW_GROUP)
         self._rows.clear()
+        self._hold(pa.record_batch(columns, schema=self._table.schema))
 
     def close(self) -> None:
         """Writes what is left and the file's end."""
@@ -403,9 +462,9 @@ class open_table:
         return self._whole.__exit__(kind, value, trace)
 
 
-def write_table(path: str | Path, table: Table, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Writes a whole table; returns the number of rows."""
-    with open_table(path, table) as writer:
+def write_table(path: str | Path, table: Table, rows: Iterable[Mapping[str, Any]], **options: Any) -> int:
+    """Writes a whole table; returns the number of rows. options: as of `open_table`."""
+    with open_table(path, table, **options) as writer:
         writer.write_all(rows)
         return writer.count
 

@@ -1,0 +1,32 @@
+"""What recipes differ in: the way that their rows take, and which settings go together.
+
+Each is a module with the same functions, of a dataset's part of the config:
+
+    steps                        names of the steps on whose answers a release rests, in order
+    step_of                      a step's config
+    pool                         the table of items that everything is counted from
+    stages, side_stages          accounts along the way of the items, and beside it
+    tables, dropped, filters     every table; those of what was dropped; folders of what each filter kept and rejected
+    samples                      the table of further answers to released items, where there is one
+    kinds                        kinds of tables that models and scorers make in a step
+    counting                     the model whose tokenizer counts
+    environments                 those of its own programs
+    contradictions               what a schema cannot say: names that do not exist, settings that exclude each other
+
+Entries are NAME, or FOLDER=SHARDS where there is one file for each shard. Imported by the Snakefile: nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from corpusmith.recipes import maths, translation
+
+RECIPES: dict[str, ModuleType] = {"translation": translation, "maths": maths}
+
+
+def recipe_of(entry: Mapping[str, Any]) -> Any:
+    """The module of a dataset's recipe."""
+    return RECIPES[entry["recipe"]]

@@ -1,0 +1,182 @@
+"""The maths recipe: rows by their labels, problems solved and graded, solutions selected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from corpusmith.recipes.common import (
+    FILTER_JUDGE,
+    Entry,
+    filter_contradictions,
+    filter_stages,
+    filter_steps,
+    filter_tables,
+    judge_contradictions,
+    one_of,
+    sharded,
+    unknown_names,
+)
+from corpusmith.recipes.common import filters as _filters
+
+CARD = "scripts/corpusmith/templates/maths.md.jinja"
+SOURCES = ("files", "hub", "dataset", "toy")
+GENERATED = "generated"
+# Columns of its rows that filters may name.
+COLUMNS = (
+    "problem", "answer", "generated_solution", "problem_type", "problem_source", "inference_mode", "generation_model",
+    "pass_rate", "pass_rate_samples", "right",
+)  # fmt: skip
+
+
+def generates(entry: Entry) -> bool:
+    """Whether solutions are made here; else rows keep those that they came with."""
+    return entry["solve"] is not None and entry["select"]["solutions"] == GENERATED
+
+
+def steps(entry: Entry) -> list[str]:
+    """Names of its steps, in order."""
+    return [*(step for step in ("solve", "judge") if entry[step] is not None), *filter_steps(entry)]
+
+
+def step_of(entry: Entry, step: str) -> Entry:
+    """A step's config. What the judge is asked about lies in the shards of the solutions."""
+    if step == FILTER_JUDGE:
+        found: Entry = entry["filter"]["judge"]
+        return found
+    return {**entry["judge"], "shards": entry["solve"]["shards"]} if step == "judge" else entry[step]
+
+
+def toy_steps(entry: Entry) -> list[str]:
+    """Steps that only the demo asks."""
+    return []
+
+
+def counting(entry: Entry) -> str | None:
+    """The model whose tokenizer counts the tokens of solutions; none where nothing is counted."""
+    if entry["sources"]["labels"]["solution_tokens"] is None:
+        return None
+    found: str | None = entry["sources"].get("tokenizer")
+    return found
+
+
+def kinds(step: str) -> tuple[str, ...]:
+    """Kinds of tables that models make in a step."""
+    return ("completions",)
+
+
+def pool(entry: Entry) -> str:
+    """The table of items that everything is counted from: problems where they are solved, rows where those stay."""
+    return "sources/problems" if generates(entry) else "sources/rows"
+
+
+def _solving(entry: Entry) -> list[str]:
+    """Accounts of the problems."""
+    if entry["solve"] is None:
+        return []
+    shards = entry["solve"]["shards"]
+    return ["sources/problems", *(sharded("solve", kind, shards) for kind in ("completions", "graded"))]
+
+
+def _judging(entry: Entry) -> list[str]:
+    """Accounts of what the judge was asked: some of the problems."""
+    return [sharded("judge", "completions", entry["solve"]["shards"])] if entry["judge"] is not None else []
+
+
+def stages(entry: Entry) -> list[str]:
+    """Accounts along the way."""
+    solving = _solving(entry) if generates(entry) else []
+    return ["sources/read", *solving, *filter_stages(entry, "selected")]
+
+
+def side_stages(entry: Entry) -> list[str]:
+    """Accounts beside it: where rows stay, their problems are solved beside them."""
+    return [*([] if generates(entry) else _solving(entry)), *_judging(entry)]
+
+
+def tables(entry: Entry) -> list[str]:
+    """Every table, in order."""
+    found = ["sources/rows", "sources/bad_rows"]
+    if entry["solve"] is not None:
+        shards = entry["solve"]["shards"]
+        found += ["sources/problems", "sources/conflicts"]
+        found += [sharded("solve", kind, shards) for kind in ("requests", "completions", "checked", "answers")]
+        if entry["judge"] is not None:
+            found += [sharded("judge", kind, shards) for kind in ("requests", "completions")]
+        found += [sharded("solve", kind, shards) for kind in ("graded", "grades")]
+    further = samples(entry)
+    return [*found, *([further] if further is not None else []), *filter_tables(entry, "selected")]
+
+
+def dropped(entry: Entry) -> list[str]:
+    """Tables of everything that left between the pool and the release."""
+    return ["filtered/rejected"]
+
+
+def environments(entry: Entry) -> tuple[str, ...]:
+    """Environments of its own programs, beside that of all data."""
+    return ("maths",) if entry["solve"] is not None else ()
+
+
+def filters(entry: Entry) -> list[str]:
+    """Folders of what each filter kept and rejected."""
+    return _filters(entry, "selected")
+
+
+def samples(entry: Entry) -> str | None:
+    """The table of all graded solutions to problems whose best one is released; none where rows keep their own."""
+    return "selected/samples" if generates(entry) else None
+
+
+def contradictions(path: str, dataset: Entry, config: Entry) -> Iterator[str]:
+    """What a schema cannot say."""
+    sources, solve, judge = dataset["sources"], dataset["solve"], dataset["judge"]
+    yield from one_of(f"{path}.sources", sources, SOURCES)
+    named: list[tuple[str, str, Any]] = [("sources.tokenizer", "models", sources.get("tokenizer"))]
+    named += [(f"{step}.model", "models", dataset[step]["model"]) for step in ("solve", "judge") if dataset[step]]
+    yield from unknown_names(path, named, config)
+    yield from filter_contradictions(path, dataset, config, COLUMNS)
+    if sources["start"] >= sources["end"]:
+        yield f"{path}.sources.start: {sources['start']} is not below end {sources['end']}; allowed: less than that"
+    if sources["labels"]["solution_tokens"] is not None and "tokenizer" not in sources:
+        yield f"{path}.sources.tokenizer: is missing; it has to be given, as labels.solution_tokens counts by it"
+    for key, band in (
+        ("sources.labels.pass_rate", sources["labels"]["pass_rate"]),
+        ("sources.labels.solution_tokens", sources["labels"]["solution_tokens"] or {}),
+        ("select.pass_rate", dataset["select"]["pass_rate"]),
+    ):
+        least, most = band.get("at_least"), band.get("at_most")
+        if least is not None and most is not None and least > most:
+            yield f"{path}.{key}: at_least {least} is above at_most {most}; allowed: at most that"
+    if sources["columns"] and "dataset" in sources:
+        yield f"{path}.sources.columns: datasets of the config have columns of ours; allowed: no such key"
+    if judge is not None:
+        yield from judge_contradictions(f"{path}.judge", judge)
+    if solve is None:
+        if judge is not None:
+            yield f"{path}.judge: nothing is solved that it could judge; allowed: null, or solve as well"
+        if dataset["select"]["solutions"] == GENERATED:
+            yield f"{path}.select.solutions: generated, but nothing is solved; allowed: given, or solve as well"
+        if dataset["select"]["pass_rate"] != {"at_least": None, "at_most": None}:
+            yield f"{path}.select.pass_rate: is measured by solving; allowed: sources.labels.pass_rate, or solve"
+    elif solve["temperature"] == 0 and solve["n"] > 1:
+        yield f"{path}.solve.temperature: 0 makes all {solve['n']} solutions equal; allowed: above 0, or n: 1"
+    if dataset["check"]["answer"] == "pattern" and dataset["check"]["pattern"] is None:
+        yield f"{path}.check.pattern: is missing; it has to be given where check.answer is pattern"
+    yield from _circles(path, dataset, config)
+
+
+def _circles(path: str, dataset: Entry, config: Entry) -> Iterator[str]:
+    """Datasets that a dataset is made of: they have to exist, and none may be made of itself."""
+    waiting, seen = list(dataset["sources"].get("dataset", [])), set()
+    while waiting:
+        name = waiting.pop()
+        if name not in config["datasets"]:
+            others = ", ".join(sorted(config["datasets"]))
+            yield f"{path}.sources.dataset: there is no dataset {name!r}; allowed: {others}"
+        elif config["datasets"][name] is dataset:
+            yield f"{path}.sources.dataset: is made of itself; allowed: datasets that are not made of this one"
+            return
+        elif name not in seen:
+            seen.add(name)
+            waiting += config["datasets"][name]["sources"].get("dataset", [])
