@@ -102,6 +102,31 @@ def fetch_source(repo: str, revision: str, patterns: Sequence[str]) -> dict[str,
     return {"repo": repo, "revision": revision, "commit": commit, "files": files}
 
 
+def split_files(split: str, revision: str) -> tuple[str, list[str]]:
+    """The repository of `repo:config:split`, and its files that hold that split, as `datasets` finds them.
+
+    Raises InputError where there is no such repository, config or split; the config and splits that there are are named.
+    """
+    from datasets import load_dataset_builder
+    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
+
+    repo, config, name = split.split(":")
+    with hub_errors("source", repo, revision):
+        try:
+            builder = load_dataset_builder(repo, config, revision=revision)
+        except DatasetNotFoundError as error:
+            raise InputError(f"source: the Hub shows no dataset {repo} at {revision} ({error})") from error
+        except (ValueError, DataFilesNotFoundError) as error:
+            raise InputError(f"source: {repo} at {revision} has no such config as {config!r}: {error}") from error
+    files = builder.config.data_files or {}
+    if name not in files:
+        raise InputError(
+            f"source: {repo}:{config} has no split {name!r}; it has {', '.join(map(str, files)) or 'none'}"
+        )
+    # hf://datasets/owner/name@commit/path
+    return repo, [str(address).partition("@")[2].partition("/")[2] for address in files[name]]
+
+
 def _quiet() -> None:
     """Keeps a line for every request, and every warning a second time, out of the log."""
     from huggingface_hub.utils import logging as hub_logging

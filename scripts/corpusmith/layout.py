@@ -239,24 +239,30 @@ def models_of(config: Config, dataset: str) -> dict[str, str]:
 
 
 def release_config(config: Config, dataset: str) -> dict[str, Any]:
-    """What determines a release, and nothing else: the dataset, its models and scorers, the limit.
+    """What determines a release, and nothing else: the dataset, those that it is made of, their models, the limit.
 
     Settings that only say where and how fast things run are left out, so that they change no release.
     """
     models: dict[str, Any] = {}
     scorers: dict[str, Any] = {}
-    entry = config["datasets"][dataset]
-    counting = entry["sources"].get("tokenizer")
-    for name in dict.fromkeys([*models_of(config, dataset), *([counting] if counting is not None else [])]):
-        kind = models if name in config["models"] else scorers
-        kind[name] = _without_tuning(entry_of(config, name))
-    return {
-        "limit": config["limit"],
-        "models": models,
-        "scorers": scorers,
+    datasets: dict[str, Any] = {}
+    for made_of in _with_sources(config, dataset):
+        entry = config["datasets"][made_of]
         # An evaluation says what a release is like, and changes none.
-        "datasets": {dataset: {key: value for key, value in entry.items() if key != EVALUATION}},
-    }
+        datasets[made_of] = {key: value for key, value in entry.items() if key != EVALUATION}
+        counting = entry["sources"].get("tokenizer")
+        for name in dict.fromkeys([*models_of(config, made_of), *([counting] if counting is not None else [])]):
+            kind = models if name in config["models"] else scorers
+            kind[name] = _without_tuning(entry_of(config, name))
+    return {"limit": config["limit"], "models": models, "scorers": scorers, "datasets": datasets}
+
+
+def _with_sources(config: Config, dataset: str) -> list[str]:
+    """A dataset, and those whose releases are its sources, at first or at second hand; each once."""
+    found = [dataset]
+    for name in found:
+        found += [source for source in config["datasets"][name]["sources"].get("dataset", []) if source not in found]
+    return found
 
 
 def _without_tuning(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -150,7 +150,7 @@ def without_ids(account: Account) -> dict[str, Any]:
 
 
 def _write_split(build: Build, split: str, release: Path) -> int:
-    """Parquet, JSON lines and what belongs to the rows of one split; returns its rows. One without rows has no files."""
+    """Parquet, JSON lines and what belongs to the rows of a split; returns its rows. One without rows has no files."""
     path, recipe = build.splits[split], build.dataset["recipe"]
     kind = RELEASES[recipe]
     for folder in ("data", "json"):
