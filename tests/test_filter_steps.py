@@ -1,0 +1,259 @@
+"""Deduplication and decontamination as programs: which table every row ends up in, and with what said of it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corpusmith.accounting import read_account
+from corpusmith.errors import InputError
+from corpusmith.identity import item_id
+from corpusmith.tables import FILTERED, REJECTED, REJECTED_SOLUTIONS, SOLUTIONS, read_rows, write_table
+from translation_tables import call_program
+
+BASE = "How many apples does Mina have left in the end of the long and windy day?"
+NEAR = f"So {BASE}"
+BENCHMARK = "In the end of the long and windy day how many are left?"
+
+
+def solution(number: int, problem: str, pass_rate: float | None = None, solution: str | None = None) -> dict[str, Any]:
+    row = dict.fromkeys((column.name for column in SOLUTIONS.columns), None)
+    return row | {
+        "item_id": item_id(problem, str(number)),
+        "problem_id": item_id(problem),
+        "problem": problem,
+        "answer": "3",
+        "answer_origin": "given",
+        "generated_solution": solution,
+        "pass_rate": pass_rate,
+        "dataset": "hard",
+    }
+
+
+def translation(source: str, score: float) -> dict[str, Any]:
+    top = [{"sample": 0, "text": "답", "score": score}]
+    row = {"item_id": item_id(source, str(score)), "source": source, "target": "답", "score": score}
+    return row | {"sample": 0, "candidates": 2, "mean_score": score, "top_k": top}
+
+
+def flags_of(program: str, folder: Path, *flags: Any) -> list[str]:
+    out = folder / "out"
+    report = ("--report", out / "report.json") if program == "decontaminate" else ()
+    files = ("--kept", out / "kept", "--rejected", out / "rejected", "--account", out / "account", *report)
+    return [str(flag) for flag in ("--rows", folder / "rows", *files, *flags)]
+
+
+def call(program: str, folder: Path, *flags: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs the program as users do."""
+    return call_program(f"{program}.py", *flags_of(program, folder, *flags), **options)
+
+
+def call_here(program: str, folder: Path, *flags: Any) -> None:
+    """Runs the program without the time that a process takes to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [program, *flags_of(program, folder, *flags)])
+        importlib.import_module(program).main()
+
+
+MATHS = ("--recipe", "maths", "--column", "problem")
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> list[dict[str, Any]]:
+    found = [
+        solution(0, BASE, None),
+        solution(1, NEAR, 0.5),
+        solution(2, "Another problem about nothing.", 0.1),
+        solution(3, BASE.upper(), 0.25),
+        solution(4, BASE.replace("apples", "5 apples"), 1.0, "It is 3. " + BENCHMARK),
+    ]
+    write_table(tmp_path / "rows", SOLUTIONS, found)
+    return found
+
+
+def test_of_duplicates_the_best_stays_and_the_others_name_it(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    result = call("deduplicate", tmp_path, *MATHS, "--keep", "pass_rate", "lowest", "--stage", "distinct")
+    assert result.returncode == 0, result.stderr
+    assert list(read_rows(tmp_path / "out" / "kept", SOLUTIONS)) == [rows[2], rows[3], rows[4]]
+    best = rows[3]["item_id"]
+    columns = ("item_id", "problem", "answer", "generated_solution", "pass_rate")
+    # 16 words, 12 runs of 5; the near one has one more.
+    assert list(read_rows(tmp_path / "out" / "rejected", REJECTED_SOLUTIONS)) == [
+        {name: row[name] for name in columns} | {"reason": reason, "reasons": [reason], "detail": detail}
+        for row, reason, detail in (
+            (rows[0], "duplicate", f"the text of {best}"),
+            (rows[1], "near_duplicate", f"similarity {12 / 13:.3f} with {best}"),
+        )
+    ]
+    account = read_account(tmp_path / "out" / "account")
+    account.check()
+    assert (account.stage, account.unit, account.taken.count, account.kept.count) == ("distinct", "items", 5, 3)
+    assert account.reasons == {"duplicate": 1, "near_duplicate": 1}
+    assert "distinct: 3 of 5 rows kept; rejected: duplicate 1, near_duplicate 1" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        ((), [0, 2, 4]),
+        (("--near", "off"), [0, 1, 2, 4]),
+        (("--near", "0.95"), [0, 1, 2, 4]),
+        (("--keep", "pass_rate", "highest"), [1, 2, 4]),
+        # The fifth row has one word more within: 5 runs of it are other ones, and 4 of the first's: 8 / 17.
+        (("--near", "0.47", "--no-numbers-distinct"), [0, 2]),
+        (("--near", "0.47"), [0, 2, 4]),
+        (("--near", "0.93", "--ngram", "1"), [0, 2, 4]),
+    ],
+)
+def test_flags_decide_what_is_a_duplicate_and_which_stays(
+    tmp_path: Path, rows: list[dict[str, Any]], flags: tuple[str, ...], kept: list[int]
+) -> None:
+    call_here("deduplicate", tmp_path, *MATHS, *flags)
+    assert list(read_rows(tmp_path / "out" / "kept", SOLUTIONS)) == [rows[number] for number in kept]
+
+
+def test_translations_are_deduplicated_and_rows_without_a_text_stay(tmp_path: Path) -> None:
+    found = [translation("A text.", 2.0), translation("a  text.", 1.0), translation("Another.", 3.0)]
+    write_table(tmp_path / "rows", FILTERED, found)
+    flags = ("--recipe", "translation", "--keep", "score", "lowest")
+    call_here("deduplicate", tmp_path, "--column", "source", *flags)
+    assert list(read_rows(tmp_path / "out" / "kept", FILTERED)) == found[1:]
+    rejected = list(read_rows(tmp_path / "out" / "rejected", REJECTED))
+    assert [(row["source"], row["score"], row["reason"]) for row in rejected] == [("A text.", 2.0, "duplicate")]
+    # All solutions of these are null.
+    problems = [solution(number, f"Problem {number}") for number in range(3)]
+    write_table(tmp_path / "rows", SOLUTIONS, problems)
+    call_here("deduplicate", tmp_path, "--recipe", "maths", "--column", "generated_solution")
+    assert list(read_rows(tmp_path / "out" / "kept", SOLUTIONS)) == problems
+
+
+def test_equal_input_gives_equal_bytes_whatever_python_hashes_with(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    (tmp_path / "b.txt").write_text(BENCHMARK)
+    outputs = []
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        assert call("deduplicate", tmp_path, *MATHS, env=environment).returncode == 0
+        outputs.append([path.read_bytes() for path in sorted((tmp_path / "out").iterdir())])
+        flags = (*MATHS, "--benchmarks", tmp_path / "b.txt", "--ngram", 5)
+        assert call("decontaminate", tmp_path, *flags, env=environment).returncode == 0
+        outputs[-1] += [path.read_bytes() for path in sorted((tmp_path / "out").iterdir())]
+        for path in (tmp_path / "out").iterdir():
+            path.unlink()
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0]) == 3 + 4
+
+
+def test_contaminated_rows_go_and_the_report_names_what_matched_what(
+    tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
+    lines = [{"question": "Something else"}, {"question": BENCHMARK, "id": "no such words in it at all"}]
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "other.txt").write_text("nothing that is in any row\nshort\n")
+    flags = ("--recipe", "maths", "--column", "problem", "generated_solution", "--ngram", 9, "--stage", "clean")
+    files = ("--benchmarks", tmp_path / "test.jsonl", tmp_path / "other.txt", "--benchmark-columns", "question")
+    result = call("decontaminate", tmp_path, *flags, *files)
+    assert result.returncode == 0, result.stderr
+    # "in the end of the long and windy day" are nine words of each but the third.
+    assert list(read_rows(tmp_path / "out" / "kept", SOLUTIONS)) == [rows[2]]
+    rejected = list(read_rows(tmp_path / "out" / "rejected", REJECTED_SOLUTIONS))
+    shared = "in the end of the long and windy day"
+    assert [row["item_id"] for row in rejected] == [rows[number]["item_id"] for number in (0, 1, 3, 4)]
+    assert {(row["reason"], *row["reasons"], row["detail"]) for row in rejected} == {
+        ("contaminated", "contaminated", f"test.jsonl, row 2, question: {shared}")
+    }
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report == {
+        "ngram": 9,
+        "min_words": 5,
+        "columns": ["problem", "generated_solution"],
+        "matches": [
+            {
+                "item_id": rows[number]["item_id"],
+                "column": "problem",
+                "file": "test.jsonl",
+                "row": 2,
+                "field": "question",
+                "shared": shared,
+            }
+            for number in (0, 1, 3, 4)
+        ],
+        "benchmarks": [
+            {"file": "test.jsonl", "rows": 2, "compared": 1, "matched": 1, "items": 4, "matches": 4},
+            {"file": "other.txt", "rows": 2, "compared": 1, "matched": 0, "items": 0, "matches": 0},
+        ],
+    }
+    account = read_account(tmp_path / "out" / "account")
+    account.check()
+    assert (account.stage, account.taken.count, account.kept.count) == ("clean", 5, 1)
+    assert account.reasons == {"contaminated": 4}
+    assert "clean: 1 of 5 rows kept; rejected: contaminated 4" in result.stderr
+
+
+def test_a_row_names_its_first_match_and_how_many_other_rows_it_matches(
+    tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
+    (tmp_path / "b.txt").write_text(f"{BENCHMARK}\nthe end of the long and windy day\n")
+    flags = ("--recipe", "maths", "--column", "generated_solution", "--benchmarks", tmp_path / "b.txt")
+    call_here("decontaminate", tmp_path, *flags)
+    rejected = list(read_rows(tmp_path / "out" / "rejected", REJECTED_SOLUTIONS))
+    shared = BENCHMARK.lower().rstrip("?")
+    assert [row["detail"] for row in rejected] == [f"b.txt, row 1: {shared} (and 1 other rows of benchmarks)"]
+
+
+@pytest.mark.parametrize(
+    ("program", "flags", "message"),
+    [
+        ("deduplicate", ("--column", "source"), "--column: solutions have no texts in 'source'; those with texts: "),
+        ("deduplicate", ("--near", "much"), "--near is a similarity from 0 to 1, or off; not 'much'"),
+        ("deduplicate", ("--near", "80"), "a similarity is above 0 and at most 1, not 80.0"),
+        ("deduplicate", ("--keep", "pass_rate", "best"), "which one is kept is lowest or highest"),
+        ("deduplicate", ("--keep", "problem", "lowest"), "no numbers in 'problem'; those with numbers: pass_rate"),
+        ("decontaminate", ("--column", "item_id"), "--column: solutions have no texts in 'item_id'"),
+        ("decontaminate", ("--min-words", "0"), "a run of 10 words, texts of at least 0: both are at least 1"),
+        ("decontaminate", ("--min-words", "6"), "b.txt: no row has a text of at least 6 words"),
+        ("decontaminate", ("--benchmarks", "b.txt", "./b.txt"), "b.txt is named twice"),
+        ("decontaminate", ("--benchmarks", "none.json"), "none.json: no such file"),
+    ],
+)
+def test_bad_flags_end_the_program_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[Any], program: str, flags: tuple[str], message: str
+) -> None:
+    (tmp_path / "b.txt").write_text("just five words of benchmark")
+    default = ("--benchmarks", "b.txt") if program == "decontaminate" else ()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=re.escape(message)):
+        call_here(program, tmp_path, *MATHS, *default, *flags)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("program", ["deduplicate", "decontaminate"])
+def test_a_table_that_is_missing_or_of_another_recipe_is_refused(tmp_path: Path, program: str) -> None:
+    (tmp_path / "b.txt").write_text("just five words of benchmark")
+    flags = (*MATHS, "--benchmarks", tmp_path / "b.txt") if program == "decontaminate" else MATHS
+    result = call(program, tmp_path, *flags)
+    assert result.returncode == 1
+    assert "rows: no such file" in result.stderr
+    assert "Traceback" not in result.stderr
+    write_table(tmp_path / "rows", FILTERED, [])
+    with pytest.raises(InputError, match="rows: no column 'problem_id'"):
+        call_here(program, tmp_path, *flags)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("program", ["deduplicate", "decontaminate"])
+def test_a_table_without_rows_gives_tables_without_rows(tmp_path: Path, program: str) -> None:
+    write_table(tmp_path / "rows", SOLUTIONS, [])
+    (tmp_path / "b.txt").write_text("just five words of benchmark")
+    flags = (*MATHS, "--benchmarks", tmp_path / "b.txt") if program == "decontaminate" else MATHS
+    call_here(program, tmp_path, *flags)
+    assert list(read_rows(tmp_path / "out" / "kept", SOLUTIONS)) == []
+    assert list(read_rows(tmp_path / "out" / "rejected", REJECTED_SOLUTIONS)) == []
+    assert read_account(tmp_path / "out" / "account").taken.count == 0
