@@ -40,7 +40,7 @@ rule decontaminate:
     output:
         kept="<results>/{dataset}/decontaminated/kept.parquet",
         rejected="<results>/{dataset}/decontaminated/rejected.parquet",
-        matches="<results>/{dataset}/decontaminated/matches.parquet",
+        matches="<results>/{dataset}/decontaminated/matches.json",
         account="<results>/{dataset}/decontaminated.account.json",
     log:
         "<logs>/decontaminate/{dataset}.log",

@@ -16,7 +16,7 @@ def main() -> None:
     """Parses the flags and lists the problems."""
     parser = argument_parser(__doc__)
     parser.add_argument("--rows", required=True, help="table of labelled rows")
-    parser.add_argument("--stage", default="sources/problems", help="name of the stage in the account (default: %(default)s)")
+    parser.add_argument("--stage", default="sources/problems", help="name of the stage (default: %(default)s)")
     parser.add_argument("--problems", required=True, help="table of distinct problems to write")
     parser.add_argument("--conflicts", required=True, help="table of problems with different answers to write")
     parser.add_argument("--account", required=True, help="account of rows to write")

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--answers", required=True, help="table of the problems' answers")
     parser.add_argument("--verdicts", help="table of what the judge said; without it nothing was put to one")
     parser.add_argument("--accept", nargs="+", default=[], help="the verdicts that say that a solution is right")
-    parser.add_argument("--stage", default="solve/grade", help="name of the stage in the account (default: %(default)s)")
+    parser.add_argument("--stage", default="solve/grade", help="name of the stage (default: %(default)s)")
     parser.add_argument("--graded", required=True, help="table of graded solutions to write")
     parser.add_argument("--grades", required=True, help="table of graded problems to write")
     parser.add_argument("--account", required=True, help="account of problems to write")

@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, help="how many shards that folder holds")
     parser.add_argument("--at-least", type=float, help="least pass rate (default: no limit)")
     parser.add_argument("--at-most", type=float, help="greatest pass rate (default: no limit)")
-    parser.add_argument("--stage", default="select", help="name of the stage in the account (default: %(default)s)")
+    parser.add_argument("--stage", default="select", help="name of the stage (default: %(default)s)")
     parser.add_argument("--kept", required=True, help="table of kept rows to write")
     parser.add_argument("--rejected", required=True, help="table of rejected rows to write")
     parser.add_argument("--account", required=True, help="account of rows to write")

@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--at-least", type=float, help="least pass rate of a problem (default: no limit)")
     parser.add_argument("--at-most", type=float, help="greatest pass rate of a problem (default: no limit)")
     parser.add_argument("--generation-model", required=True, help="what made the solutions")
-    parser.add_argument("--stage", default="select", help="name of the stage in the account (default: %(default)s)")
+    parser.add_argument("--stage", default="select", help="name of the stage (default: %(default)s)")
     parser.add_argument("--kept", required=True, help="table of kept rows to write")
     parser.add_argument("--rejected", required=True, help="table of rejected rows to write")
     parser.add_argument("--samples", required=True, help="table of all solutions of kept problems to write")

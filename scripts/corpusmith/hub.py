@@ -105,7 +105,7 @@ def fetch_source(repo: str, revision: str, patterns: Sequence[str]) -> dict[str,
 def split_files(split: str, revision: str) -> tuple[str, list[str]]:
     """The repository of `repo:config:split`, and its files that hold that split, as `datasets` finds them.
 
-    Raises InputError where there is no such repository, config or split; the config and splits that there are are named.
+    Raises InputError where there is no such repository, config or split; with those that there are.
     """
     from datasets import load_dataset_builder
     from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError

@@ -43,8 +43,6 @@ def filter_tables(entry: Entry, first: str) -> list[str]:
             shards = entry["filter"]["judge"]["shards"]
             found += [sharded(FILTER_JUDGE, kind, shards) for kind in ("requests", "completions")]
         found += [f"{folder}/kept", f"{folder}/rejected"]
-        if folder == "decontaminated":
-            found.append("decontaminated/matches")
     return [*found, *(f"filtered/{split}" for split in entry["splits"]), "filtered/rejected"]
 
 
