@@ -34,7 +34,10 @@ from corpusmith.engines.protocol import EngineDied, OutOfMemory, Question, Sampl
 from corpusmith.engines.transformers_engine import TransformersEngine
 from corpusmith.engines.vllm_engine import VllmEngine
 from corpusmith.errors import InputError
+from corpusmith.judging import Ballot
+from corpusmith.maths import Checked, verdict_requests
 from corpusmith.models import read_receipt
+from corpusmith.prompts import load_prompt
 from corpusmith.requests import request
 from corpusmith.store import COMPLETION, Store, completion_entry
 from corpusmith.tables import COMPLETIONS, read_rows
@@ -51,6 +54,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 CHOICES = ["yes", "no", "아니"]
+VERDICTS = ["right", "wrong"]
 STOPS = ["e", "이", "o"]
 MANY, SEEDS = 300, 600
 TEMPERATURE, TOP_P = 0.3, 0.22
@@ -238,6 +242,15 @@ def message(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
+def judged() -> list[dict[str, Any]]:
+    """What the maths recipe asks a judge about solutions that checking left undecided: three votes on each."""
+    answers = ["fourteen", "14 apples", "\\text{fourteen}", "x = 14", "사과 14", None, "{", "14\nright"]
+    solution = {"sample": 0, "text": "?", "verdict": "undecided", "reason": "unreadable"}
+    problems = [Checked(ITEM, "How many?", "14", "given", [solution | {"answer": answer}]) for answer in answers]
+    prompt = load_prompt(ROOT / "config" / "prompts" / "toy-judge.txt")
+    return list(verdict_requests(problems, prompt, VERDICTS, 3, 1.5))
+
+
 def rounds() -> dict[str, list[dict[str, Any]]]:
     sampled = [row(SEED + seed, messages=message(text), temperature=1.0) for seed, text in enumerate(TEXTS)]
     broken = [json.dumps({"type": "objct"}), "{", json.dumps({"$ref": "#/none"})]
@@ -252,6 +265,10 @@ def rounds() -> dict[str, list[dict[str, Any]]]:
         "top p": [row(seed, temperature=TEMPERATURE, max_tokens=1, top_p=TOP_P) for seed in range(60)],
         "choices": [row(seed, temperature=1.0, choices=CHOICES) for seed in range(40)],
         "json": [row(seed, temperature=1.0, max_tokens=60, json_schema=json.dumps(SCHEMA)) for seed in range(20)],
+        "judge": [
+            row(vote, **{name: asked[name] for name in ("messages", "choices", "temperature", "max_tokens")})
+            for asked in judged() for vote in range(asked["n"])
+        ],
         "broken": [row(json_schema=text) for text in broken] + [row()],
         "stops": [row(messages=message(text), stop=STOPS) for text in TEXTS],
         "long": [row(seed, temperature=1.0, max_tokens=10_000) for seed in range(12)],
@@ -410,6 +427,20 @@ def test_choices_and_json_hold(report: dict[str, Any]) -> None:
         jsonschema.validate(value, SCHEMA)
     assert len({value["count"] for value in found}) > 3
     assert all("\n" not in text for text in texts(report, "json"))
+
+
+@pytest.mark.slow
+def test_every_verdict_of_a_judge_is_a_vote(report: dict[str, Any]) -> None:
+    answers = report["answers"]["judge"]
+    assert {answer["text"] for answer in answers} == set(VERDICTS)
+    accepted = []
+    for place in range(0, len(answers), 3):
+        ballot = Ballot(VERDICTS[:1])
+        for answer in answers[place : place + 3]:
+            ballot.add(answer)
+        accepted.append(ballot.accepted())
+    assert len(accepted) == len(judged())
+    assert None not in accepted
 
 
 @pytest.mark.slow
