@@ -38,7 +38,7 @@ $(TESTS)/.done: envs/tests.lock $(VENV)/.done
 
 demo: setup
 	$(SNAKEMAKE) --profile profiles/local --quiet host
-	$(VENV)/bin/python scripts/show_quality.py results/toy-translation
+	$(VENV)/bin/python scripts/show_quality.py results/toy-translation results/toy-maths-hard results/toy-maths
 
 test: $(TESTS)/.done
 	$(TESTS)/bin/python -m pytest $(PYTEST_FLAGS)

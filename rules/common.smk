@@ -312,6 +312,27 @@ def band_flags(wildcards):
     return " ".join(f"{flag} {band[name]}" for name, flag in names.items() if band[name] is not None)
 
 
+def toy_maths_tables(wildcards):
+    """What of a toy dataset of maths is measured beside its filters: its source, or the solutions that were made."""
+    entry = CONFIG["datasets"][wildcards.dataset]
+    found = [f"{dataset_folder(wildcards)}/sources/toy.jsonl.gz"] if "toy" in entry["sources"] else []
+    if entry["solve"] is None:
+        return [*found, *files_of(wildcards, ["sources/rows"])]
+    shards = entry["solve"]["shards"]
+    entries = ["sources/problems", f"solve/completions={shards}", f"solve/graded={shards}"]
+    return [*found, *files_of(wildcards, [*entries, *([f"judge/completions={shards}"] if entry["judge"] else [])])]
+
+
+def toy_maths_flags(wildcards):
+    """The same as flags of measure_toy_maths.py."""
+    entry = CONFIG["datasets"][wildcards.dataset]
+    flags = [f"--source {dataset_folder(wildcards)}/sources/toy.jsonl.gz"] if "toy" in entry["sources"] else []
+    if entry["solve"] is not None:
+        flags.append(f"--shards {entry['solve']['shards']}")
+        flags += [f"--accept {shlex.quote(entry['judge']['accept'][0])}"] if entry["judge"] else []
+    return " ".join(flags)
+
+
 # --- filters of every recipe ---
 
 

@@ -43,6 +43,8 @@ rule filter_by_labels:
         " {params.limit}"
         " --max-bad-share {params.max_bad_share}"
         " --max-problem-characters {params.max_problem_characters}"
+        " --threads {threads}"
+        " --stage sources/labels"
         " --rows {output.rows}"
         " --bad-rows {output.bad_rows}"
         " --account {output.read}"

@@ -6,6 +6,8 @@ rule make_toy_corpus:
         corpus="<results>/{dataset}/sources/toy.jsonl.gz",
     log:
         "<logs>/make_toy_corpus/{dataset}.log",
+    wildcard_constraints:
+        dataset=datasets_of("translation"),
     conda:
         "../envs/data.yaml"
     params:
@@ -108,6 +110,8 @@ rule measure_toy_quality:
         quality="<results>/{dataset}/quality.json",
     log:
         "<logs>/measure_toy_quality/{dataset}.log",
+    wildcard_constraints:
+        dataset=datasets_of("translation"),
     conda:
         "../envs/data.yaml"
     params:
@@ -124,6 +128,58 @@ rule measure_toy_quality:
         " --prefilter-shards {params.prefilter_shards}"
         " --final-shards {params.final_shards}"
         " --n {params.n}"
+        " --splits {params.splits}"
+        " --quality {output.quality}"
+        " 2>&1 | tee {log}"
+
+
+rule make_toy_problems:
+    output:
+        problems="<results>/{dataset}/sources/toy.jsonl.gz",
+    log:
+        "<logs>/make_toy_problems/{dataset}.log",
+    wildcard_constraints:
+        dataset=datasets_of("maths"),
+    conda:
+        "../envs/data.yaml"
+    params:
+        program=running("make_toy_problems.py"),
+        code=code("make_toy_problems.py"),
+        problems=dataset_config("sources", "toy", "problems"),
+        seed=dataset_config("sources", "toy", "seed"),
+    shell:
+        "python {params.program}"
+        " --problems {params.problems}"
+        " --seed {params.seed}"
+        " --problems-file {output.problems}"
+        " 2>&1 | tee {log}"
+
+
+rule measure_toy_maths:
+    input:
+        all_filters("kept"),
+        split_tables,
+        toy_maths_tables,
+    output:
+        quality="<results>/{dataset}/quality.json",
+    log:
+        "<logs>/measure_toy_maths/{dataset}.log",
+    wildcard_constraints:
+        dataset=datasets_of("maths"),
+    conda:
+        "../envs/data.yaml"
+    params:
+        program=running("measure_toy_maths.py"),
+        code=code("measure_toy_maths.py"),
+        folder=dataset_folder,
+        measured=toy_maths_flags,
+        filters=layout_of("filters"),
+        splits=lambda wildcards: list(CONFIG["datasets"][wildcards.dataset]["splits"]),
+    shell:
+        "python {params.program}"
+        " --folder {params.folder}"
+        " {params.measured}"
+        " --filters {params.filters}"
         " --splits {params.splits}"
         " --quality {output.quality}"
         " 2>&1 | tee {log}"

@@ -1,4 +1,4 @@
-"""Shows what a toy build came to: where the release lies, its rows, how good its translations are.
+"""Shows what toy builds came to: where each release lies, its rows, how good they are against the truth.
 
 in:  results/toy-translation, with release/ and quality.json in it, and evaluation/metrics.json where there is one
 """
@@ -10,20 +10,22 @@ from pathlib import Path
 from corpusmith.evaluation_lines import evaluation_lines
 from corpusmith.files import read_json
 from corpusmith.program import argument_parser, run
-from corpusmith.quality_lines import quality_lines
+from corpusmith.quality_lines import maths_lines, quality_lines
 
 
 def main() -> None:
     """Parses the flags and prints."""
     parser = argument_parser(__doc__)
-    parser.add_argument("folder", type=Path, help="folder of the dataset's results")
-    folder = parser.parse_args().folder
-    rows = read_json(folder / "release" / "manifest.json")["rows"]
-    print(f"{folder / 'release'}: " + ", ".join(f"{count:,} rows in {split}" for split, count in rows.items()))
-    print("\n".join(quality_lines(read_json(folder / "quality.json"))))
-    evaluation = folder / "evaluation" / "metrics.json"
-    if evaluation.exists():
-        print("\n".join(evaluation_lines(read_json(evaluation))))
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of the datasets' results")
+    for folder in parser.parse_args().folders:
+        manifest = read_json(folder / "release" / "manifest.json")
+        rows = ", ".join(f"{count:,} rows in {split}" for split, count in manifest["rows"].items())
+        print(f"{folder / 'release'}: {rows}")
+        lines = maths_lines if manifest["recipe"] == "maths" else quality_lines
+        print("\n".join(lines(read_json(folder / "quality.json"))))
+        evaluation = folder / "evaluation" / "metrics.json"
+        if evaluation.exists():
+            print("\n".join(evaluation_lines(read_json(evaluation))))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,12 @@ TOY_SOURCES = {"toy": {"documents": 10}, "pool": 100}
 FILES = {"files": ["corpus/*.jsonl.gz"], "pool": 1000}
 
 
-def config_of(sources: Mapping[str, Any] = FILES, judge: Mapping[str, Any] | None = None, **top: Any) -> dict[str, Any]:
+def config_of(
+    sources: Mapping[str, Any] = FILES,
+    judge: Mapping[str, Any] | None = None,
+    filters: Mapping[str, Any] | None = None,
+    **top: Any,
+) -> dict[str, Any]:
     """A checked config of one dataset, with models from the Hub, from a folder and of the toy world."""
     dataset = {
         "recipe": "translation",
@@ -35,7 +40,7 @@ def config_of(sources: Mapping[str, Any] = FILES, judge: Mapping[str, Any] | Non
         "sources": dict(sources),
         "prefilter": {"model": "small", "scorer": "metricx", "keep": 50, "shards": 2},
         "final": {"model": "large", "scorer": "metricx-large", "shards": 4},
-        "filter": {"judge": judge},
+        "filter": {"judge": judge, **(filters or {})},
         "splits": {"train": 0.9, "test": 0.1},
     }
     return resolve_config(
@@ -59,6 +64,21 @@ def config_of(sources: Mapping[str, Any] = FILES, judge: Mapping[str, Any] | Non
 PLAIN = config_of()
 JUDGED = config_of(judge=JUDGE)
 TOY = config_of(sources=TOY_SOURCES, judge=JUDGE)
+
+
+def maths_config(**keys: Any) -> dict[str, Any]:
+    """A checked config of a dataset of the maths recipe."""
+    dataset = {"recipe": "maths", "sources": {"files": ["problems.jsonl"]}, **keys}
+    return resolve_config({"models": PLAIN["models"], "datasets": {"news": dataset}})
+
+
+SOLVED = maths_config(
+    solve={"model": "large", "shards": 2},
+    judge={"model": "small"},
+    select={"solutions": "generated"},
+    filter={"deduplicate": {}},
+)
+FILTERED = config_of(judge=JUDGE, filters={"deduplicate": {}, "decontaminate": {"benchmarks": ["test.jsonl"]}})
 
 
 def relative(paths: list[Path]) -> list[str]:
@@ -189,25 +209,70 @@ def test_the_tables_that_models_and_scorers_made() -> None:
     assert layout.asking(TOY, "news") == [*plain, "filter-judge/completions=3", *baseline]
 
 
-@pytest.mark.parametrize("config", [PLAIN, JUDGED, TOY], ids=["plain", "judged", "toy"])
+@pytest.mark.parametrize(
+    "config", [PLAIN, JUDGED, TOY, FILTERED, SOLVED], ids=["plain", "judged", "toy", "filtered", "solved"]
+)
 def test_every_file_of_the_layout_is_the_output_of_a_rule(config: dict[str, Any]) -> None:
     patterns = outputs_of_rules()
     paths = [
         *layout.expand("", layout.tables(config, "news"), ".parquet"),
         *layout.expand("", layout.dropped(config, "news"), ".parquet"),
         *layout.expand("", layout.stages(config, "news"), ".account.json"),
+        *layout.expand("", layout.side_stages(config, "news"), ".account.json"),
         *layout.expand("", layout.asking(config, "news"), ".run-stats.json"),
     ]
-    assert len(paths) > 40
+    assert len(paths) > 30
     orphans = [path for path in relative(paths) if not any(pattern.fullmatch(path) for pattern in patterns)]
     assert orphans == []
 
 
-@pytest.mark.parametrize("config", [PLAIN, JUDGED], ids=["plain", "judged"])
+@pytest.mark.parametrize("config", [PLAIN, JUDGED, FILTERED, SOLVED], ids=["plain", "judged", "filtered", "solved"])
 def test_no_table_is_named_twice(config: dict[str, Any]) -> None:
     for kind in (layout.tables, layout.stages, layout.asking):
         paths = layout.expand("", kind(config, "news"), "")
         assert len(set(paths)) == len(paths)
+
+
+# --- filters of every recipe, and the maths recipe ---
+
+
+def test_filters_come_in_their_order_and_each_reads_what_the_one_before_it_kept() -> None:
+    assert layout.filters(FILTERED, "news") == ["checked", "deduplicated", "decontaminated", "judged"]
+    assert layout.kept_before(FILTERED, "news", "decontaminated") == "deduplicated"
+    assert layout.kept_before(JUDGED, "news", "judged") == "checked"
+    assert layout.stages(FILTERED, "news")[-4:] == [
+        "deduplicated", "decontaminated", "filter-judge/completions=3", "judged",
+    ]  # fmt: skip
+
+
+def test_problems_that_are_solved_are_the_items_where_solutions_are_made_and_beside_the_way_where_rows_stay() -> None:
+    solving = ["sources/problems", "solve/completions=2", "solve/graded=2"]
+    assert layout.stages(SOLVED, "news") == ["sources/read", *solving, "selected", "deduplicated"]
+    assert layout.side_stages(SOLVED, "news") == ["judge/completions=2"]
+    assert layout.pool_table(SOLVED, "news") == "sources/problems"
+    assert layout.samples(SOLVED, "news") == ["selected/samples"]
+    kept = maths_config(solve={"model": "large", "shards": 2})
+    assert layout.stages(kept, "news") == ["sources/read", "selected"]
+    assert layout.side_stages(kept, "news") == solving
+    assert (layout.pool_table(kept, "news"), layout.samples(kept, "news")) == ("sources/rows", [])
+    assert layout.asking_datasets(kept) == ["news"]
+    labelled = maths_config()
+    assert layout.asking(labelled, "news") == layout.side_stages(labelled, "news") == []
+    assert layout.asking_datasets(labelled) == []
+    assert layout.environments(labelled, "news") == ["data"]
+    assert layout.environments(kept, "news") == ["data", "maths", "transformers"]
+
+
+def test_a_release_that_is_made_of_others_says_of_what_they_are_made() -> None:
+    config = maths_config(solve={"model": "large"})
+    third = {"recipe": "maths", "sources": {"dataset": ["news", "other"]}}
+    other = {"recipe": "maths", "sources": {"dataset": ["news"]}}
+    whole = resolve_config({**config, "datasets": {**config["datasets"], "third": third, "other": other}})
+    found = layout.release_config(whole, "third")
+    assert set(found["datasets"]) == {"third", "news", "other"}
+    assert set(found["models"]) == {"large"}
+    assert layout.release_config(resolve_config(found), "third") == found
+    assert layout.origin_of(whole, "third") == "news+other"
 
 
 # --- an evaluation ---

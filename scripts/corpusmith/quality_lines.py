@@ -1,4 +1,4 @@
-"""The quality of a toy dataset in a few lines for people. Standard library only."""
+"""The quality of toy datasets in a few lines for people. Standard library only."""
 
 from __future__ import annotations
 
@@ -18,3 +18,13 @@ def quality_lines(quality: Mapping[str, Any]) -> Iterator[str]:
         for step, value in steps:
             if value["rows"]:
                 yield f"  {step:<12}{value['exact']:7.1%}   chrF {value['chrf']:5.1f}   {value['rows']:,} answers"
+
+
+def maths_lines(quality: Mapping[str, Any]) -> Iterator[str]:
+    """A table of the shares of right solutions on the way to the release, and of right verdicts."""
+    yield "Right solutions:"
+    for stage in quality["stages"]:
+        share = f"{stage['right']:7.1%}" if stage["rows"] else "      -"
+        yield f"  {stage['name']:<14}{share}   {stage['rows']:,} solutions"
+    if "judge" in quality:
+        yield f"  right verdicts of the judge: {quality['judge']['right']:.1%} of {quality['judge']['rows']:,}"
