@@ -45,6 +45,20 @@ class Checkout:
             checkout.snakemake("--configfile", "config/tiny.yaml", "--conda-create-envs-only")
         return checkout
 
+    @classmethod
+    def with_models(cls, factory: pytest.TempPathFactory) -> Checkout:
+        """One that has the toy models, too: who is first in this run trains them, all others take those."""
+        checkout = cls.with_environments(factory)
+        trained = checkout.environments.parent / "models"
+        with FileLock(trained.with_suffix(".lock")):
+            if trained.exists():
+                shutil.copytree(trained, checkout.folder / "results" / "models")
+            else:
+                receipts = [f"results/models/{name}/receipt.json" for name in ("toy-base", "toy-metricx")]
+                checkout.snakemake("--configfile", "config/tiny.yaml", "--", *receipts)
+                shutil.copytree(checkout.folder / "results" / "models", trained)
+        return checkout
+
     def command(self, *arguments: str, profile: str = "local") -> list[str]:
         """Words of a call of Snakemake with a profile of the checkout."""
         words = [CONTROL / "snakemake", "--profile", f"profiles/{profile}", "--conda-prefix", self.environments]

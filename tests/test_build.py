@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
-import os
-import random
 import re
 import shutil
-import signal
 import subprocess
-import time
 from collections import defaultdict
-from itertools import pairwise
 from pathlib import Path
 
 import datasets
@@ -22,14 +16,7 @@ import pytest
 import yaml
 from sacrebleu.metrics import CHRF
 
-from checkout import CONTROL, Checkout, bytes_of, need_control
-from corpusmith.engines.process_guard import marked
-from corpusmith.identity import sample_seed, score_key
-from corpusmith.metrics import metricx
-from corpusmith.models import read_receipt
-from corpusmith.store import completion_entry, score_entry
-from corpusmith.store.folder import is_segment, model_folders, vanished
-from corpusmith.store.journal import Damage, JournalFile
+from checkout import Checkout, bytes_of, need_control
 from corpusmith.toy.translation import translate
 
 pytestmark = pytest.mark.slow
@@ -52,7 +39,7 @@ AFTER_FILTER = {
 def built(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """The tiny dataset, built once with all its models."""
     need_control()
-    checkout = Checkout.with_environments(tmp_path_factory)
+    checkout = Checkout.with_models(tmp_path_factory)
     checkout.snakemake(*TINY)
     return checkout
 
@@ -360,141 +347,6 @@ def test_with_everything_found_no_gpu_is_queued_and_nothing_is_loaded(
     assert {asked for asked, _ in stats_of(checkout.folder / DATASET).values()} == {0}
 
 
-def committed(store: Path) -> dict[str, set[bytes]]:
-    """The keys of all answers in a store that others write, by kind."""
-    found: dict[str, set[bytes]] = {"completions": set(), "scores": set()}
-    for folder in model_folders(store):
-        for name in folder.files():
-            path, size = folder.path / name, folder.kind.key_bytes
-            try:
-                if is_segment(name):
-                    found[folder.kind.name] |= set(parquet.read_table(path, columns=["key"])["key"].to_pylist())
-                else:
-                    with JournalFile(path, folder.kind) as journal:
-                        for frame in journal.frames():
-                            if not isinstance(frame, Damage):
-                                keys = frame.keys
-                                found[folder.kind.name] |= {keys[at : at + size] for at in range(0, len(keys), size)}
-            except OSError as error:
-                if not vanished(error):
-                    raise
-    return found
-
-
-def wanted_keys(folder: Path) -> dict[str, set[bytes]]:
-    """The keys of all answers and scores that a dataset's release rests on, from its tables."""
-    found: dict[str, set[bytes]] = {"completions": set(), "scores": set()}
-    for step in ("prefilter", "final"):
-        for kind, entry in (
-            ("completions", lambda row: completion_entry(row["key"], row["sample"])),
-            ("scores", lambda row: score_entry(row["key"])),
-        ):
-            for path in (folder / step / kind).glob("*.parquet"):
-                found[kind] |= {entry(row) for row in parquet.read_table(path).to_pylist()}
-    return found
-
-
-def count(keys: dict[str, set[bytes]]) -> int:
-    return sum(map(len, keys.values()))
-
-
-def test_a_build_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_twice(
-    built: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    checkout = Checkout(tmp_path / "checkout", built.environments)
-    # Slow enough to be killed in the middle; and what is put to the model and to the scorer is written down there.
-    pause = "        import json, os, time\n        time.sleep(0.2)\n"
-    note = "        with open(os.environ['ASKED'], 'a') as asked:\n            "
-    answer = "    def _answer(self, questions: Sequence[Question]) -> list[Answer]:\n"
-    run = "    def _start(self, batch: Batch) -> torch.Tensor:\n"
-    submit = "    def submit(self, question: PairQuestion) -> None:\n"
-    patches = {
-        "engines/transformers_engine.py": (
-            answer,
-            f"{pause}{note}asked.writelines(json.dumps(['completions', one.seed]) + '\\n' for one in questions)\n",
-        ),
-        "metricx.py": (run, pause),
-        "scoring_worker.py": (
-            submit,
-            f"        import json, os\n        pair = question.pair\n{note}"
-            "asked.write(json.dumps(['scores', pair.source, pair.hypothesis]) + '\\n')\n",
-        ),
-    }
-    for name, (place, addition) in patches.items():
-        path = checkout.folder / "scripts" / "corpusmith" / name
-        before = path.read_text()
-        assert place in before
-        path.write_text(before.replace(place, place + addition, 1))
-    shutil.copytree(built.folder / "results" / "models", checkout.folder / "results" / "models")
-    config = checkout.config(
-        "killed",
-        commit_seconds=0.1,
-        **{"models__toy-base__batch_size": 4, "scorers__toy-metricx__tokens_per_batch": 200},
-    )
-    target = f"{DATASET}/release/manifest.json"
-    # As a build that was killed left it, Snakemake's lock is still there: no other build runs here.
-    flags = ("--configfile", config, "--rerun-triggers", "mtime", "--nolock")
-    command = [CONTROL / "snakemake", "--profile", "profiles/local", "--conda-prefix", built.environments, *flags]
-    asked, store = tmp_path / "asked", checkout.folder / "store"
-    asked.touch()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    environment["ASKED"] = str(asked)
-    wanted = wanted_keys(built.folder / DATASET)
-    total = count(wanted)
-    kills: list[tuple[dict[str, set[bytes]], int]] = []
-    reached = 0
-    for kill in range(1, 21):
-        with open(tmp_path / f"build-{kill}.log", "w") as log:
-            build = subprocess.Popen(
-                [*map(str, command), "--", target],
-                cwd=checkout.folder, env=environment, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-            # Each attempt gets on by an answer at least; the last one leaves enough not to be done before it is killed.
-            enough = max(math.ceil(kill * total / 24), reached + 1)
-            while count(committed(store)) < enough:
-                assert build.poll() is None, (tmp_path / f"build-{kill}.log").read_text()[-3000:]
-                time.sleep(0.05)
-            # Not always just after a commit.
-            time.sleep(random.Random(kill).uniform(0, 0.1))
-            assert build.poll() is None
-            os.killpg(build.pid, signal.SIGKILL)
-            build.wait()
-        # The guards of the models' processes are in groups of their own, and end by themselves.
-        patience = time.monotonic() + 20
-        while marked(f"ASKED={asked}"):
-            assert time.monotonic() < patience
-            time.sleep(0.05)
-        kills.append((committed(store), len(asked.read_text().splitlines())))
-        reached = count(kills[-1][0])
-    monkeypatch.setenv("ASKED", str(asked))
-    checkout.snakemake(*flags, "--", target)
-
-    assert bytes_of(checkout.folder / DATASET / "release") == bytes_of(built.folder / DATASET / "release")
-    assert committed(store) == wanted
-    counts = [count(keys) for keys, _ in kills]
-    assert counts == sorted(set(counts))
-    assert counts[-1] < total
-    for (before, _), (after, _) in pairwise(kills):
-        assert all(before[kind] <= after[kind] for kind in before)
-    lines = asked.read_text().splitlines()
-    scorer = read_receipt(checkout.folder / "results" / "models" / "toy-metricx" / "receipt.json")
-    metric = metricx(scorer.identity, "float64").identity
-    for keys, place in kills:
-        known = {sample_seed(key[:-4].hex(), int.from_bytes(key[-4:], "big")) for key in keys["completions"]}
-        later = [json.loads(line) for line in lines[place:]]
-        assert not known & {seed for kind, seed in (line for line in later if line[0] == "completions")}
-        scored = {
-            score_entry(score_key(metric, source, hypothesis, None))
-            for _, source, hypothesis in (line for line in later if line[0] == "scores")
-        }
-        assert not scored & keys["scores"]
-    # The notes are those of what was asked: each wanted answer is in them.
-    asked_seeds = {json.loads(line)[1] for line in lines if json.loads(line)[0] == "completions"}
-    assert asked_seeds == {
-        sample_seed(key[:-4].hex(), int.from_bytes(key[-4:], "big")) for key in wanted["completions"]
-    }
-
-
 def test_a_judge_answers_with_one_of_its_verdicts_and_its_rows_are_accounted_for(built: Checkout):
     prompt = built.folder / "judge.txt"
     prompt.write_text("Korean: {{ source }} {{ target }}")
@@ -518,164 +370,6 @@ def test_a_judge_answers_with_one_of_its_verdicts_and_its_rows_are_accounted_for
     assert {row["text"] for row in answers} <= {"good", "bad"}
     kept = parquet.read_table(judged / "judged" / "kept.parquet")["item_id"].to_pylist()
     assert sorted(kept) == sorted(row["item_id"] for row in answers if row["text"] == "good")
-
-
-# --- the maths recipe ---
-
-# All three ways: by labels, solved anew, and kept by measured pass rates.
-MATHS = """
-datasets:
-  toy-maths-hard:
-    recipe: maths
-    sources:
-      toy: {problems: 120}
-      labels: {pass_rate: {at_most: 0.75, not_available: drop}}
-  toy-maths:
-    recipe: maths
-    sources: {dataset: [toy-maths-hard]}
-    solve: {model: toy-base, prompt: config/prompts/toy-solve.txt, n: 4, temperature: 1.0, max_tokens: 120, shards: 2}
-    judge: {model: toy-base, prompt: config/prompts/toy-judge.txt, verdicts: [right, wrong], accept: [right]}
-    select: {solutions: generated}
-    filter:
-      deduplicate: {ngram: 3}
-      decontaminate: {benchmarks: [benchmark.jsonl], ngram: 4}
-    splits: {train: 0.8, test: 0.2}
-  toy-maths-banded:
-    recipe: maths
-    sources: {dataset: [toy-maths-hard], end: 0.5}
-    solve: {model: toy-base, prompt: config/prompts/toy-solve.txt, n: 4, temperature: 1.0, max_tokens: 120, shards: 3}
-    select: {pass_rate: {at_least: 0.25, at_most: 0.75}}
-"""
-MATHS_LIMIT = 40
-
-
-def maths_config(checkout: Checkout, name: str, **changes: object) -> str:
-    """A config of the maths datasets, with the models of config/tiny.yaml; changes are of toy-maths."""
-    tiny = yaml.safe_load((checkout.folder / "config" / "tiny.yaml").read_text())
-    config = yaml.safe_load(MATHS) | {"models": tiny["models"], "limit": MATHS_LIMIT}
-    for path, value in changes.items():
-        *folders, last = path.split("__")
-        place = config["datasets"]["toy-maths"]
-        for folder in folders:
-            place = place[folder]
-        place[last] = value
-    (checkout.folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
-    return f"{name}.yaml"
-
-
-@pytest.fixture(scope="module")
-def solved(built: Checkout) -> Checkout:
-    """The maths datasets, built with the models that are there."""
-    # Every problem about apples or books shares four words with one of these.
-    asked = [{"question": f"Think first: HOW many {thing} does it take to be rich?"} for thing in ("apples", "books")]
-    (built.folder / "benchmark.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
-    built.snakemake("--configfile", maths_config(built, "maths"), "--rerun-triggers", "mtime")
-    return built
-
-
-def maths_table(checkout: Checkout, name: str, dataset: str = "toy-maths") -> list[dict]:
-    return parquet.read_table(
-        checkout.folder / f"results-limit-{MATHS_LIMIT}" / dataset / f"{name}.parquet"
-    ).to_pylist()
-
-
-def test_hard_problems_are_those_that_a_plain_loop_finds(solved: Checkout):
-    source = solved.folder / "results-limit-40" / "toy-maths-hard" / "sources" / "toy.jsonl.gz"
-    with gzip.open(source, "rt") as lines:
-        rows = list(map(json.loads, lines))
-    hard = [row for row in rows if row["pass_rate_72b_tir"] != "n/a" and float(row["pass_rate_72b_tir"]) <= 0.75]
-    distinct = dict.fromkeys((row["problem"], row["expected_answer"], row["generated_solution"]) for row in hard)
-    found = maths_table(solved, "sources/rows", "toy-maths-hard")
-    assert [(row["problem"], row["answer"], row["generated_solution"]) for row in found] == [*distinct][:MATHS_LIMIT]
-
-
-def test_solutions_are_checked_judged_and_the_right_ones_released(solved: Checkout):
-    folder = solved.folder / "results-limit-40" / "toy-maths"
-    quality = json.loads((folder / "quality.json").read_text())
-    shares = {stage["name"]: stage for stage in quality["stages"]}
-    problems = maths_table(solved, "sources/problems")
-    assert shares["made here"]["rows"] == 4 * len(problems)
-    assert shares["graded right"]["right"] > shares["made here"]["right"]
-    assert shares["released"]["right"] > 0.9
-    # Released is what boxes the answer, or says it in words that the judge takes for it.
-    released = maths_table(solved, "filtered/train") + maths_table(solved, "filtered/test")
-    assert shares["released"]["rows"] == len(released) > 0
-    assert all(row["right"] and row["generation_model"] == "toy-base" for row in released)
-    assert len({row["problem"] for row in released}) == len(released)
-    assert {row["dataset"] for row in released} == {"toy-maths-hard"}
-    samples = parquet.read_table(folder / "release" / "samples").to_pylist()
-    assert {row["item_id"] for row in samples} == {row["item_id"] for row in released}
-
-
-def test_the_judge_is_asked_about_what_was_left_undecided_alone(solved: Checkout):
-    folder = solved.folder / "results-limit-40" / "toy-maths"
-    undecided = [
-        (row["item_id"], row["sample"])
-        for path in sorted((folder / "solve" / "checked").glob("*.parquet"))
-        for row in parquet.read_table(path).to_pylist()
-        if row["verdict"] == "undecided"
-    ]
-    verdicts = [
-        row
-        for path in sorted((folder / "judge" / "completions").glob("*.parquet"))
-        for row in parquet.read_table(path).to_pylist()
-    ]
-    assert [(row["item_id"], int(row["request"].removeprefix("verdict-"))) for row in verdicts] == undecided
-    assert undecided
-    assert {row["text"] for row in verdicts} <= {"right", "wrong"}
-
-
-def test_what_a_benchmark_holds_is_not_released_and_the_match_is_named(solved: Checkout):
-    rejected = [row for row in maths_table(solved, "filtered/rejected") if row["reason"] == "contaminated"]
-    assert rejected
-    about = re.compile("How many (apples|books) does")
-    assert all(about.search(row["problem"]) for row in rejected)
-    released = maths_table(solved, "filtered/train") + maths_table(solved, "filtered/test")
-    assert not any(about.search(row["problem"]) for row in released)
-    folder = solved.folder / "results-limit-40" / "toy-maths"
-    matches = json.loads((folder / "decontaminated" / "matches.json").read_text())["matches"]
-    assert {match["item_id"] for match in matches} == {row["item_id"] for row in rejected}
-
-
-def test_rows_of_a_slice_stay_by_the_measured_pass_rate(solved: Checkout):
-    rows = maths_table(solved, "sources/rows", "toy-maths-banded")
-    assert len(rows) == len(maths_table(solved, "filtered/train", "toy-maths-hard")) // 2
-    kept = maths_table(solved, "selected/kept", "toy-maths-banded")
-    grades = {
-        row["item_id"]: row
-        for path in (solved.folder / "results-limit-40" / "toy-maths-banded" / "solve" / "grades").glob("*.parquet")
-        for row in parquet.read_table(path).to_pylist()
-    }
-    wanted = [row["item_id"] for row in rows if 0.25 <= (grades[row["problem_id"]]["pass_rate"] or 0) <= 0.75]
-    assert [row["item_id"] for row in kept] == wanted
-    assert all(row["pass_rate_samples"] <= 4 for row in kept)
-
-
-def test_maths_datasets_are_loaded_by_datasets_and_every_row_is_accounted_for(solved: Checkout, tmp_path: Path):
-    for name in ("toy-maths-hard", "toy-maths", "toy-maths-banded"):
-        folder = solved.folder / "results-limit-40" / name
-        loaded = datasets.load_dataset(str(folder / "release"), cache_dir=str(tmp_path))
-        manifest = json.loads((folder / "release" / "manifest.json").read_text())
-        assert {split: len(rows) for split, rows in loaded.items()} == {k: n for k, n in manifest["rows"].items() if n}
-        wanted = {"problem", "answer", "generated_solution", "problem_type", "pass_rate", "dataset", "item_id"}
-        assert wanted <= set(loaded["train"].column_names)
-        for stage in json.loads((folder / "stats.json").read_text()):
-            assert stage["in"] == stage["kept"] + sum(stage["dropped"].values())
-
-
-def test_maths_are_built_again_without_asking_and_a_changed_choice_asks_nothing(solved: Checkout):
-    folder = solved.folder / "results-limit-40"
-    before = bytes_of(folder / "toy-maths" / "release")
-    shutil.rmtree(folder / "toy-maths")
-    built = solved.snakemake("--configfile", maths_config(solved, "maths"), "--rerun-triggers", "mtime")
-    assert "loading toy-base" not in built.stdout
-    assert bytes_of(folder / "toy-maths" / "release") == before
-    stages = json.loads((folder / "toy-maths" / "run-stats.json").read_text())
-    assert {stage["asked"] for stage in stages} == {0}
-    changed = maths_config(solved, "longest", select={"solutions": "generated", "order": ["right", "longest"]})
-    planned = solved.plan("--configfile", changed, "results-limit-40/toy-maths/release/manifest.json")
-    assert "select_solutions" in planned
-    assert not {"generate", "check_solutions", "grade_solutions"} & set(planned)
 
 
 def of_files(sources: dict[str, object]) -> dict[str, object]:

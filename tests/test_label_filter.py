@@ -330,7 +330,7 @@ def test_columns_that_are_not_named_are_looked_for_and_need_not_be_there_unless_
     assert [(found["problem"], found["answer"]) for found in filter_rows({})] == [("a", "1"), ("c", None)]
     columns = ["--columns", '{"problem": "question", "answer": null}']
     assert [(found["problem"], found["answer"]) for found in filter_rows({}, *columns)] == [("b", None), ("d", None)]
-    with pytest.raises(InputError, match="no column 'inference_mode'.*found: problem, expected_answer, question"):
+    with pytest.raises(InputError, match=r"no column 'inference_mode'.*found: problem, expected_answer, question"):
         filter_rows({"inference_mode": ["cot"]})
     with pytest.raises(InputError, match="no column 'mode'"):
         filter_rows({}, "--columns", '{"inference_mode": "mode"}')

@@ -223,7 +223,8 @@ def test_a_stopped_program_does_not_end_well(number: signal.Signals) -> None:
 
 def flags_for_split(folder: Path, split: str = "train") -> list[str]:
     splits = ["--splits", '{"train": 0.5, "test": 0.5}', "--split", split]
-    return ["--rows", f"{folder}/kept.parquet", "--recipe", "translation", *splits, "--output", f"{folder}/{split}.parquet"]
+    rows = ["--rows", f"{folder}/kept.parquet", "--recipe", "translation"]
+    return [*rows, *splits, "--output", f"{folder}/{split}.parquet"]
 
 
 def test_a_program_does_its_work(tmp_path: Path) -> None:
