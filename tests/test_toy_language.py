@@ -343,7 +343,7 @@ def test_the_model_learns_right_translations_of_the_prompt_that_the_demo_asks() 
     rng = random.Random(2)
     counts = set()
     for _ in range(200):
-        message, target = tasks.draw_example(rng)
+        message, target = tasks.draw_translation(rng)
         source = message.removeprefix("Korean: ")
         assert message == prompt(text=source)
         assert target == translation.translate(source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import re
 from pathlib import Path
 
 import pytest
@@ -109,12 +108,11 @@ def test_a_numeral_s_digits_are_the_same_tokens_in_both_languages(seed: int):
 TOKENIZER = quality_estimator.build_tokenizer()
 
 
-@given(st.integers(0, 10**9))
-def test_the_base_model_s_tokenizer_gives_every_example_back(seed: int):
-    message, answer = tasks.draw_example(random.Random(seed))
+@given(st.sampled_from(tasks.TASKS), st.integers(0, 10**9))
+def test_the_base_model_s_tokenizer_gives_every_example_back(task: tasks.Task, seed: int):
+    message, answer = task.draw(random.Random(seed))
     for text in (message, answer, "Żółw 漢字 🙂 café"):
         assert LANGUAGE_TOKENIZER.decode(LANGUAGE_TOKENIZER.encode(text, add_special_tokens=False)) == text
-    assert translation.translate(re.sub("^Korean: ", "", message)) == answer
 
 
 LANGUAGE_TOKENIZER = language_model.build_tokenizer(1024)

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from corpusmith import numerals
 from corpusmith.program import log, track
-from corpusmith.toy import tasks, translation
+from corpusmith.toy import maths, tasks, translation
 from corpusmith.toy.training import reproducible, update
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -45,7 +45,7 @@ def alphabet() -> list[str]:
     words += [*translation.OPENERS.values(), *translation.JOINS.values(), "다예아니오맞틀"]
     words += [part for pair in translation.THINGS.values() for part in pair]
     hangul |= {character for word in words for character in word if ord(character) > 127}
-    return ["\n", *string.printable[:95], *sorted(hangul)]
+    return ["\n", *string.printable[:95], maths.MULTIPLY, *sorted(hangul)]
 
 
 def pieces() -> list[str]:
@@ -57,12 +57,15 @@ def pieces() -> list[str]:
     english = [*translation.NAMES, *translation.THINGS, *translation.VERBS]
     english += [word for place in translation.PLACES for word in place.split()]
     english += [word for text in [*translation.OPENERS, *translation.JOINS] for word in text.split()]
+    english += [*maths.NUMBER_WORDS, maths.BOX, maths.RIGHT, maths.WRONG, "Solve:", "Judge:"]
+    english += [*maths.DEEDS, *maths.PHRASES]
     korean = [*translation.NAMES.values(), *translation.PLACES.values(), *translation.OPENERS.values()]
     korean += [part for pair in translation.THINGS.values() for part in pair]
     korean += translation.VERBS.values()
     words = dict.fromkeys(word.strip() for word in [*english, *korean, "Korean:"] if len(word.strip()) > 0)
     spaced = [" " + word for word in words]
-    return [*(word for word in words if len(word) > 1), *spaced]
+    signs = [f" {sign} " for sign in (maths.ADD, maths.SUBTRACT, maths.MULTIPLY, "=")]
+    return [*(word for word in words if len(word) > 1), *spaced, *signs]
 
 
 def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
@@ -76,6 +79,9 @@ def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (PAD, START, END)])
     tokenizer.add_tokens([AddedToken(role, normalized=False) for role in [*ROLES, *pieces()]])
+    # Numbers that are reckoned with are one token each where they stand alone, and never part of a larger one.
+    small = [str(number) for number in range(10, maths.LIMIT + 1)]
+    tokenizer.add_tokens([AddedToken(number, normalized=False, single_word=True) for number in small])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -97,6 +103,8 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: Shape) -> Qwen3ForCau
         num_key_value_heads=shape.heads,
         head_dim=shape.width // shape.heads,
         max_position_embeddings=shape.max_length,
+        # With the usual 0.02 so narrow a model takes long to learn to copy, and on some seeds never does.
+        initializer_range=0.06,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -105,12 +113,14 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: Shape) -> Qwen3ForCau
     return Qwen3ForCausalLM(config)
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, seed: int, batch_size: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Endless padded training batches: input_ids, attention_mask, labels (the answer only), all (batch, length)."""
+def batches(
+    tokenizer: PreTrainedTokenizerFast, task: tasks.Task, seed: int, batch_size: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Endless padded batches of one task: input_ids, attention_mask, labels (the answer only), all (batch, length)."""
     rng = random.Random(seed)
     while True:
         # Batches of like length waste little on padding.
-        pool = [_encode(tokenizer, *tasks.draw_example(rng)) for _ in range(batch_size * 16)]
+        pool = [_encode(tokenizer, *task.draw(rng)) for _ in range(batch_size * 16)]
         pool.sort(key=lambda example: len(example[0]))
         order = list(range(0, len(pool), batch_size))
         rng.shuffle(order)
@@ -140,7 +150,7 @@ def _pad(examples: list[tuple[list[int], int]], pad: int) -> dict[str, torch.Ten
 
 
 def train(
-    steps: int, seed: int, *, batch_size: int = 32, rate: float = 3e-3, shape: Shape = Shape()
+    steps: int, seed: int, *, batch_size: int = 28, rate: float = 2e-3, shape: Shape = Shape()
 ) -> tuple[Qwen3ForCausalLM, PreTrainedTokenizerFast]:
     """Trains the model from nothing. On one thread and one machine the same seed gives the same weights."""
     with reproducible(seed):
@@ -149,9 +159,13 @@ def train(
         optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
         model.train()
-        examples = batches(tokenizer, seed, batch_size)
-        for _ in track(range(steps), "training the base model", steps, "steps"):
-            loss = model(**next(examples)).loss
+        # A batch of each task in every step: steps of one task alone would undo each other.
+        sizes = {task: max(1, round(batch_size * task.share)) for task in tasks.TASKS}
+        streams = {task: batches(tokenizer, task, seed, size) for task, size in sizes.items()}
+        for step in track(range(steps), "training the base model", steps, "steps"):
+            parts = [next(stream) for task, stream in streams.items() if step >= task.start * steps]
+            tokens = sum((part["labels"] != -100).sum() for part in parts)
+            loss = sum(model(**part, num_items_in_batch=tokens).loss for part in parts)
             update(loss, model.parameters(), optimizer, schedule)
     log.info("loss %.4f at the end", loss.item())
     return model.eval(), tokenizer
