@@ -29,9 +29,7 @@ def main() -> None:
     parser.add_argument("--samples", nargs="*", default=[], help=f"tables of further answers to the items: {shards}")
     parser.add_argument("--card", required=True, type=Path, help="template of the card")
     parser.add_argument("--splits", required=True, nargs="+", help="names of the splits; their tables lie in filtered/")
-    parser.add_argument(
-        "--models", nargs="*", default=[], metavar="NAME=RECEIPT", help="models and scorers behind it"
-    )
+    parser.add_argument("--models", nargs="*", default=[], metavar="NAME=RECEIPT", help="models and scorers behind it")
     parser.add_argument("--environments", required=True, nargs="+", type=Path, help="environment files behind it")
     parser.add_argument("--manifest", required=True, type=Path, help="release/manifest.json; the release is its folder")
     parser.add_argument("--stats", required=True, type=Path, help="stats.json to write")

@@ -1,4 +1,4 @@
-"""Trains the toy base model: a small Qwen3 that translates the toy language, right most of the time.
+"""Trains the toy base model: a small Qwen3 that translates, solves word problems and judges, right most of the time.
 
 One thread and fixed seeds: the same folder, byte for byte, on one machine.
 
