@@ -347,14 +347,18 @@ def test_with_everything_found_no_gpu_is_queued_and_nothing_is_loaded(
     assert {asked for asked, _ in stats_of(checkout.folder / DATASET).values()} == {0}
 
 
-def test_a_judge_answers_with_one_of_its_verdicts_and_its_rows_are_accounted_for(built: Checkout):
+def test_filters_of_every_recipe_come_before_a_judge_that_answers_with_one_of_its_verdicts(built: Checkout):
     prompt = built.folder / "judge.txt"
     prompt.write_text("Korean: {{ source }} {{ target }}")
     judge = {"model": "toy-base", "prompt": "judge.txt", "verdicts": ["good", "bad"], "accept": ["good"], "shards": 2}
+    sources = parquet.read_table(built.folder / DATASET / "checked" / "kept.parquet")["source"].to_pylist()
+    (built.folder / "known.jsonl").write_text(json.dumps({"text": sources[0]}) + "\n")
+    known = {"benchmarks": ["known.jsonl"], "ngram": 4}
+    filters = {"judge": judge, "rules": {"max_score": False}, "deduplicate": {}, "decontaminate": known}
     config = built.config(
         "judge",
         results="judged",
-        datasets__toy_translation__filter={"judge": judge, "rules": {"max_score": False}},
+        datasets__toy_translation__filter=filters,
         datasets__toy_translation__release={"minimum_rows": 1, "title": "Judged"},
     )
     # The models are those of the first build: only what the judge sees is new.
@@ -368,6 +372,11 @@ def test_a_judge_answers_with_one_of_its_verdicts_and_its_rows_are_accounted_for
     ]
     assert answers
     assert {row["text"] for row in answers} <= {"good", "bad"}
+    rejected = parquet.read_table(judged / "decontaminated" / "rejected.parquet").to_pylist()
+    assert sources[0] in [row["source"] for row in rejected]
+    before = parquet.read_table(judged / "decontaminated" / "kept.parquet")["item_id"].to_pylist()
+    assert sorted(row["item_id"] for row in answers) == sorted(before)
+    assert set(before) < set(parquet.read_table(judged / "checked" / "kept.parquet")["item_id"].to_pylist())
     kept = parquet.read_table(judged / "judged" / "kept.parquet")["item_id"].to_pylist()
     assert sorted(kept) == sorted(row["item_id"] for row in answers if row["text"] == "good")
 
