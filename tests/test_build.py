@@ -17,6 +17,7 @@ import yaml
 from sacrebleu.metrics import CHRF
 
 from checkout import Checkout, bytes_of, need_control
+from corpusmith.lineage import trace
 from corpusmith.toy.translation import translate
 
 pytestmark = pytest.mark.slow
@@ -59,6 +60,20 @@ def test_a_release_is_what_load_dataset_reads(built: Checkout, tmp_path: Path):
         split: parquet.read_metadata(filtered / f"{split}.parquet").num_rows for split in ("train", "test")
     }
     assert sum(len(rows) for rows in loaded.values()) > 0
+
+
+def test_every_row_is_explained_released_or_not(built: Checkout):
+    folder = built.folder / DATASET
+    names = ("filtered/train", "filtered/test", "filtered/rejected", "prefilter/dropped")
+    for name in names:
+        for row in parquet.read_table(folder / f"{name}.parquet").slice(0, 10).to_pylist():
+            way = trace(folder.parent, folder.name, row["item_id"])
+            stations = {station.table: station.rows for station in way.stations}
+            assert stations["sources/segments.parquet"][0]["line"] > 0
+            assert any("/completions/" in table for table in stations)
+            assert any("/scores/" in table for table in stations)
+            reason = row.get("reason")
+            assert reason in way.fate if reason else way.fate.startswith(f"is in the split {name.split('/')[1]}")
 
 
 def test_the_counts_of_all_stages_add_up(built: Checkout):

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from checkout import Checkout, bytes_of, need_control
+from corpusmith.lineage import trace
 
 pytestmark = pytest.mark.slow
 
@@ -146,6 +147,26 @@ def test_rows_of_a_slice_stay_by_the_measured_pass_rate(solved: Checkout):
     wanted = [row["item_id"] for row in rows if 0.25 <= (grades[row["problem_id"]]["pass_rate"] or 0) <= 0.75]
     assert [row["item_id"] for row in kept] == wanted
     assert all(row["pass_rate_samples"] <= 4 for row in kept)
+
+
+def test_every_row_is_explained_back_to_the_file_that_it_is_from(solved: Checkout):
+    results = solved.folder / "results-limit-40"
+    for dataset, name in (
+        ("toy-maths", "filtered/train"),
+        ("toy-maths", "filtered/rejected"),
+        ("toy-maths-banded", "filtered/train"),
+        ("toy-maths-banded", "filtered/rejected"),
+    ):
+        for row in maths_table(solved, name, dataset)[:10]:
+            way = trace(results, dataset, row["item_id"])
+            stations = {station.table.split("/")[1]: station.rows for station in way.stations}
+            assert len(stations["completions"]) >= 4
+            assert {"graded", "grades", "problems"} <= set(stations)
+            assert way.sources
+            for source in way.sources:
+                assert source.dataset == "toy-maths-hard"
+                assert source.stations[0].rows[0]["file"] == "toy.jsonl.gz"
+            assert row["reason"] in way.fate if "reason" in row else way.fate.startswith("is in the split train")
 
 
 def test_maths_datasets_are_loaded_by_datasets_and_every_row_is_accounted_for(solved: Checkout, tmp_path: Path):
