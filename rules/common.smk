@@ -271,7 +271,7 @@ def limit_flag(wildcards):
 def answer_flags(wildcards):
     """How final answers are found in solutions."""
     check = CONFIG["datasets"][wildcards.dataset]["check"]
-    pattern = f" --pattern {shlex.quote(check['pattern'])}" if check["pattern"] is not None else ""
+    pattern = f" --pattern={shlex.quote(check['pattern'])}" if check["pattern"] is not None else ""
     return f"--answer {check['answer']}{pattern}"
 
 

@@ -714,8 +714,11 @@ def test_several_problems_are_a_line_each_whatever_their_level() -> None:
 def test_every_committed_config_resolves(file: Path) -> None:
     config = resolve_config(yaml.safe_load(file.read_text(encoding="utf-8")))
     for name, dataset in config["datasets"].items():
-        for step in ("prefilter", "final"):
-            assert (ROOT / dataset[step]["prompt"]).is_file(), f"{name}.{step}.prompt"
+        for step in {entry.split("/")[0] for entry in layout.asking(config, name)}:
+            prompt = layout.step_of(config, name, step).get("prompt")
+            assert prompt is None or (ROOT / prompt).is_file(), f"{name}.{step}.prompt"
+        if dataset["recipe"] != "translation":
+            continue
         rules = TranslationRules(
             dataset["filter"]["rules"], dataset["source_language"]["code"], dataset["target_language"]["code"]
         )

@@ -336,6 +336,13 @@ def test_columns_that_are_not_named_are_looked_for_and_need_not_be_there_unless_
         filter_rows({}, "--columns", '{"inference_mode": "mode"}')
 
 
+def test_an_answer_of_blanks_is_none(filter_rows: Filter) -> None:
+    filter_rows.write(
+        *({"problem": f"a {place}", "expected_answer": text} for place, text in enumerate(["", " ", "1"]))
+    )
+    assert [found["answer"] for found in filter_rows({})] == [None, None, "1"]
+
+
 def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
     # 50 and 200 MB of text in one row group, as pandas would write it.
     peaks = []

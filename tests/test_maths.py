@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from corpusmith.accounting import Account
 from corpusmith.errors import InputError
-from corpusmith.identity import shard_names
+from corpusmith.identity import shard_names, shard_of
 from corpusmith.judging import Ballot
 from corpusmith.maths import (
     Band,
@@ -210,6 +210,7 @@ def test_rows_stay_by_the_measured_pass_rate_of_their_problem(tmp_path: Path) ->
         labelled(2, "unclear", "1"),
         labelled(3, "hard", "1 apple", generated_solution="second"),
         labelled(4, "open", None),
+        labelled(5, "hard", " $1$. ", generated_solution="third"),
     ]
     write_table(tmp_path / "rows", LABELLED_ROWS, rows)
     account = Account("select")
@@ -222,15 +223,17 @@ def test_rows_stay_by_the_measured_pass_rate_of_their_problem(tmp_path: Path) ->
     columns = ("generated_solution", "answer", "answer_origin", "pass_rate", "pass_rate_samples")
     assert [tuple(row[name] for name in columns) for row in kept] == [
         ("first", "1", "given", 0.1, 10),
-        ("second", "1 apple", "given", 0.1, 10),
         (None, "42", "majority", 0.5, 2),
+        ("third", " $1$. ", "given", 0.1, 10),
     ]
     rejected = table(tmp_path / "rejected", REJECTED_SOLUTIONS)
     assert [(row["problem"], row["reason"]) for row in rejected] == [
         ("easy", "pass_rate_too_high"),
         ("unclear", "not_graded"),
+        # Its pass rate was measured with another answer.
+        ("hard", "other_answer"),
     ]
-    assert account.reasons == {"pass_rate_too_high": 1, "not_graded": 1}
+    assert account.reasons == {"pass_rate_too_high": 1, "not_graded": 1, "other_answer": 1}
 
 
 def test_where_nothing_is_solved_all_rows_stay_with_the_sources_pass_rate(tmp_path: Path) -> None:
@@ -316,5 +319,36 @@ def test_the_order_and_whether_only_right_ones_count_are_config(tmp_path: Path) 
 
 
 def test_grades_of_other_problems_than_there_are_are_refused(tmp_path: Path) -> None:
+    one = [Solved("a", [RIGHT])]
+    with pytest.raises(InputError, match="was not graded in its turn"):
+        select(tmp_path, one, Choice(["right"], True, Band()), [labelled(0, "b", "1")])
+    two = [*one, Solved("b", [RIGHT])]
     with pytest.raises(InputError, match="does not hold item"):
-        select(tmp_path, [Solved("a", [RIGHT])], Choice(["right"], True, Band()), [labelled(0, "b", "1")])
+        select(tmp_path, two, Choice(["right"], True, Band()), [labelled(0, "a", "1")])
+
+
+def test_where_only_right_ones_count_a_better_wrong_one_takes_no_place(tmp_path: Path) -> None:
+    solved = [Solved("a", [Solution("wrong", "short", 1), Solution("right", "long", 99)])]
+    account = select(tmp_path, solved, Choice(["shortest"], True, Band()))
+    assert [row["generated_solution"] for row in table(tmp_path / "kept", SOLUTIONS)] == ["long"]
+    assert account.dropped.count == 0
+
+
+def test_rows_come_in_the_order_of_the_problems_however_many_shards_there_are(tmp_path: Path) -> None:
+    names = [f"problem {number}" for number in range(30)]
+    write_table(tmp_path / "rows", LABELLED_ROWS, [labelled(n, name, "1") for n, name in enumerate(names)])
+    distinct_problems(*(tmp_path / name for name in ("rows", "problems", "conflicts")), Account("problems", "rows"))
+    kept = []
+    for count in (1, 4):
+        shards = []
+        for shard in range(count):
+            folder = tmp_path / f"{shard}-of-{count}"
+            folder.mkdir()
+            solved = [Solved(name, [RIGHT]) for name in names if shard_of(problem_id(name), count) == shard]
+            shards.append(grade(folder, solved, {})[0])
+        select_solutions(
+            *(tmp_path / "problems", shards, Choice(["right"], True, Band()), "teacher"),
+            *(tmp_path / "kept", tmp_path / "rejected", tmp_path / "samples", Account("select")),
+        )
+        kept.append([row["problem"] for row in table(tmp_path / "kept", SOLUTIONS)])
+    assert kept == [names, names]

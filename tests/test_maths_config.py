@@ -10,12 +10,15 @@ from corpusmith.config import resolve_config
 from corpusmith.errors import InputError
 
 MODEL = {"engine": "transformers", "repo": "a/b"}
+SERVER = {"engine": "openai", "openai": {"base_url": "https://example.org/v1", "model": "large"}}
 SOLVE = {"solve": {"model": "solver"}}
 
 
 def resolve(others: dict[str, Any] | None = None, **keys: Any) -> dict[str, Any]:
     dataset = {"recipe": "maths", "sources": {"files": ["a.jsonl"]}, **keys}
-    return resolve_config({"models": {"solver": MODEL}, "datasets": {"maths": dataset, **(others or {})}})
+    return resolve_config(
+        {"models": {"solver": MODEL, "server": SERVER}, "datasets": {"maths": dataset, **(others or {})}}
+    )
 
 
 def made_of(*names: str) -> dict[str, Any]:
@@ -40,7 +43,7 @@ def made_of(*names: str) -> dict[str, Any]:
             "sources.labels.pass_rate: at_least 0.5 is above at_most 0.1",
         ),
         ({"sources": {"files": ["a"], "columns": {"problem": None}}}, "sources.columns.problem: null is not allowed"),
-        ({"solve": {"model": "other"}}, "solve.model: there is no model 'other'; allowed: solver"),
+        ({"solve": {"model": "other"}}, "solve.model: there is no model 'other'; allowed: server, solver"),
         ({"solve": {"model": "solver", "temperature": 0}}, "solve.temperature: 0 makes all 16 solutions equal"),
         ({"judge": {"model": "solver"}}, "judge: nothing is solved that it could judge"),
         ({"select": {"solutions": "generated"}}, "select.solutions: generated, but nothing is solved"),
@@ -52,16 +55,21 @@ def made_of(*names: str) -> dict[str, Any]:
         ({"filter": {"deduplicate": {"near": True}}}, "filter.deduplicate.near: true says no similarity"),
         (
             {"filter": {"deduplicate": {"column": "source"}}},
-            "filter.deduplicate.column: rows have no column 'source'; allowed: problem",
+            "filter.deduplicate.column: 'source' is no column of texts; allowed: problem",
         ),
         (
             {"filter": {"deduplicate": {"keep": {"column": "length", "order": "lowest"}}}},
-            "filter.deduplicate.keep.column: rows have no column 'length'",
+            "filter.deduplicate.keep.column: 'length' is no column of numbers; allowed: pass_rate",
         ),
         (
             {"filter": {"decontaminate": {"benchmarks": ["b"], "columns": ["target"]}}},
-            "filter.decontaminate.columns: rows have no column 'target'",
+            "filter.decontaminate.columns: 'target' is no column of texts",
         ),
+        # A column of the wrong kind would be refused when all is solved.
+        ({"filter": {"deduplicate": {"column": "pass_rate"}}}, "'pass_rate' is no column of texts"),
+        ({**SOLVE, "check": {"pattern": "A: (.*)"}}, "check.answer: boxed looks for no pattern"),
+        ({**SOLVE, "check": {"answer": "pattern", "pattern": "("}}, "check.pattern: '(' is no regular expression"),
+        ({"sources": {"files": ["a"], "tokenizer": "server"}}, "sources.tokenizer: 'server' answers over HTTP"),
     ],
 )
 def test_what_cannot_be_at_once_is_refused_with_what_is_allowed(keys: dict[str, Any], said: str) -> None:
@@ -70,6 +78,22 @@ def test_what_cannot_be_at_once_is_refused_with_what_is_allowed(keys: dict[str, 
     (line,) = [line for line in str(raised.value).splitlines() if said in line]
     assert line.startswith("config: datasets.maths.")
     assert "allowed: " in line or "it has to be given" in line
+
+
+def test_a_dataset_of_another_recipe_is_no_source() -> None:
+    step = {"model": "solver", "scorer": "scorer"}
+    translation = {
+        "recipe": "translation",
+        "source_language": {"code": "en", "name": "English"},
+        "target_language": {"code": "ko", "name": "Korean"},
+        "sources": {"files": ["a.jsonl"], "pool": 1},
+        "prefilter": {**step, "keep": 1},
+        "final": step,
+    }
+    scorers = {"scorer": {"metric": "metricx-24", "repo": "a/b"}}
+    datasets = {"maths": made_of("news"), "news": translation}
+    with pytest.raises(InputError, match="news is of the recipe translation"):
+        resolve_config({"models": {"solver": MODEL}, "scorers": scorers, "datasets": datasets})
 
 
 def test_a_circle_of_datasets_is_refused_and_a_row_of_them_is_not() -> None:

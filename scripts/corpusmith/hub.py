@@ -116,6 +116,12 @@ def split_files(split: str, revision: str) -> tuple[str, list[str]]:
             builder = load_dataset_builder(repo, config, revision=revision)
         except DatasetNotFoundError as error:
             raise InputError(f"source: the Hub shows no dataset {repo} at {revision} ({error})") from error
+        except RuntimeError as error:
+            # A repository whose data a program of its own makes.
+            raise InputError(
+                f"source: `datasets` cannot tell the files of {repo} at {revision} ({error}); name them under"
+                " sources.files once they are here"
+            ) from error
         except (ValueError, DataFilesNotFoundError) as error:
             raise InputError(f"source: {repo} at {revision} has no such config as {config!r}: {error}") from error
     files = builder.config.data_files or {}

@@ -207,6 +207,9 @@ class Examiner:
         size = int(kept.sum())
         columns: dict[str, Any] = {name: pa.nulls(size, pa.string()) for name in COLUMNS}
         columns |= {name: array if kept.all() else array.filter(pa.array(kept)) for name, array in texts.items()}
+        # An answer of blanks is none.
+        blank = pc.equal(pc.utf8_trim_whitespace(columns["answer"]), "").fill_null(False)
+        columns["answer"] = pc.if_else(blank, pa.scalar(None, pa.string()), columns["answer"])
         ids = [
             item_id(*(text or "" for text in row))
             for row in zip(

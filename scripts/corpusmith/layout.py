@@ -327,7 +327,7 @@ def deduplicate_flags(config: Config, dataset: str) -> list[str]:
     entry = config["datasets"][dataset]
     settings = entry["filter"]["deduplicate"]
     near = "off" if settings["near"] is False else str(settings["near"])
-    flags = ["--column", settings.get("column", recipe_of(entry).COLUMNS[0]), "--near", near]
+    flags = ["--column", settings.get("column", recipe_of(entry).TEXTS[0]), "--near", near]
     flags += ["--ngram", str(settings["ngram"])]
     flags.append("--numbers-distinct" if settings["numbers_distinct"] else "--no-numbers-distinct")
     if settings["keep"] is not None:
@@ -339,7 +339,7 @@ def decontaminate_flags(config: Config, dataset: str) -> list[str]:
     """What is held against benchmarks, as flags of decontaminate.py."""
     entry = config["datasets"][dataset]
     settings = entry["filter"]["decontaminate"]
-    flags = ["--column", *settings.get("columns", recipe_of(entry).COLUMNS[:1]), "--ngram", str(settings["ngram"])]
+    flags = ["--column", *settings.get("columns", recipe_of(entry).TEXTS[:1]), "--ngram", str(settings["ngram"])]
     return [*flags, *(["--benchmark-columns", *settings["benchmark_columns"]] if settings["benchmark_columns"] else [])]
 
 

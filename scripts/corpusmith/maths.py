@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain, groupby, zip_longest
+from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any
 
 from corpusmith.accounting import Account
+from corpusmith.answers import clean
 from corpusmith.errors import InputError
 from corpusmith.identity import parse_shard, shard_of
 from corpusmith.judging import MOST_VERDICT_TOKENS, Ballot
@@ -287,7 +288,8 @@ def select_rows(
 ) -> None:
     """Keeps the rows whose problem has a measured pass rate in the band, with the solution that they came with.
 
-    grades: None where nothing was solved: then all rows stay, and their pass rate is the source's.
+    A row whose answer is not the one that solutions were held against goes: the pass rate says nothing of it. grades:
+    None where nothing was solved: then all rows stay, and their pass rate is the source's.
     """
     with open_table(kept, SOLUTIONS) as stays, open_table(rejected, REJECTED_SOLUTIONS) as goes:
         for row in read_rows(rows, LABELLED_ROWS):
@@ -297,17 +299,26 @@ def select_rows(
                     raise InputError(f"{rows}: problem {row['problem_id']} was never graded; build the step again")
                 grade = grades[row["problem_id"]]
             solution = row | _standing(row["answer"], grade, row["pass_rate"])
-            objection = band.objection(solution["pass_rate"]) if grade is not None else None
+            objection = None
+            if grade is not None:
+                objection = _other_answer(row["answer"], grade) or band.objection(solution["pass_rate"])
             _stay_or_go(solution, objection, stays, goes, account)
 
 
+def _other_answer(answer: str | None, grade: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Why a row goes that has another answer than its problem; None where it has that one, or none."""
+    if grade["answer_origin"] != _GIVEN or not answer or clean(answer) == clean(grade["answer"]):
+        return None
+    return "other_answer", f"{answer} where most rows have {grade['answer']}"
+
+
 def _standing(answer: str | None, grade: Mapping[str, Any] | None, labelled: float | None) -> dict[str, Any]:
-    """Answer and pass rate of a row: its own answer where it has one, the measured rate where there is one."""
+    """Answer and pass rate of a row: its own answer where it can be used, the measured rate where there is one."""
     if grade is None:
         origin = _GIVEN if answer is not None else _NONE
         return {"answer": answer, "answer_origin": origin, "pass_rate": labelled, "pass_rate_samples": None}
     found = {"answer": answer, "answer_origin": _GIVEN}
-    if answer is None:
+    if answer is None or grade["answer_origin"] != _GIVEN:
         found = {name: grade[name] for name in ("answer", "answer_origin")}
     return found | {"pass_rate": grade["pass_rate"], "pass_rate_samples": grade["samples"]}
 
@@ -348,6 +359,8 @@ class Choice:
     def best(self, solutions: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
         """The best of some graded solutions; None where there is no solution at all."""
         usable = [solution for solution in solutions if solution["error"] is None]
+        if self.only_right:
+            usable = [solution for solution in usable if solution["right"]] or usable
         return min(usable, key=self._rank) if usable else None
 
     def _rank(self, solution: Mapping[str, Any]) -> tuple[int, ...]:
@@ -372,25 +385,21 @@ def select_solutions(
 ) -> None:
     """Takes the best solution of each problem, and lists all solutions of those that stay.
 
-    Rows come in the order of the shards. Memory grows by some 200 bytes a problem.
+    Rows come in the order of the problems, however those are cut into shards.
     """
-    # Few different texts stand in these columns: each is held once.
-    texts: dict[str | None, str | None] = {}
-    about = {
-        bytes.fromhex(row["item_id"]): tuple(texts.setdefault(row[name], row[name]) for name in _ABOUT)
-        for row in read_rows(problems, PROBLEMS, ["item_id", *_ABOUT])
-    }
+    graded = [_graded_problems(tables) for tables in shards]
     with ExitStack() as stack:
         stays = stack.enter_context(open_table(kept, SOLUTIONS))
         goes = stack.enter_context(open_table(rejected, REJECTED_SOLUTIONS))
         others = stack.enter_context(open_table(samples, SAMPLES))
-        for grade, solutions in chain.from_iterable(map(_graded_problems, shards)):
-            item, best = grade["item_id"], choice.best(solutions)
-            if bytes.fromhex(item) not in about:
-                raise InputError(f"{problems}: does not hold item {item}, which was graded; build the step again")
+        for problem in read_rows(problems, PROBLEMS, ["item_id", *_ABOUT]):
+            item = problem["item_id"]
+            grade, solutions = next(graded[shard_of(item, len(shards))], ({"item_id": None}, []))
+            if grade["item_id"] != item:
+                raise InputError(f"{problems}: item {item} was not graded in its turn; build the step again")
+            best = choice.best(solutions)
             row = {
-                **dict(zip(_ABOUT, about[bytes.fromhex(item)], strict=True)),
-                "item_id": item,
+                **problem,
                 "problem_id": item,
                 "problem": grade["source"],
                 "generation_model": generation_model,
@@ -410,6 +419,11 @@ def select_solutions(
                     for solution in solutions
                     if solution["error"] is None
                 )
+        for shard in graded:
+            left = next(shard, None)
+            if left is not None:
+                item = left[0]["item_id"]
+                raise InputError(f"{problems}: does not hold item {item}, which was graded; build the step again")
 
 
 def _objection(best: Mapping[str, Any] | None, grade: Mapping[str, Any], choice: Choice) -> tuple[str, str] | None:

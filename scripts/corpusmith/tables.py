@@ -289,6 +289,7 @@ SAMPLES = Table(
     Column("generated_solution", pa.string(), "the solution"),
     Column("answer", pa.string(), "the final answer found in it", optional=True),
     Column("right", pa.bool_(), "whether it is the problem's answer; none where nothing decided", optional=True),
+    row_group=ROW_GROUP_OF_LONG_TEXTS,
 )
 
 

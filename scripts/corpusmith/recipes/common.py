@@ -76,21 +76,25 @@ def judge_contradictions(path: str, judge: Entry) -> Iterator[str]:
         yield f"{path}.temperature: 0 makes all {judge['votes']} votes equal; allowed: above 0, or votes: 1"
 
 
-def filter_contradictions(path: str, entry: Entry, config: Entry, columns: Iterable[str]) -> Iterator[str]:
-    """What cannot be right of the filters of every recipe. columns: those of the recipe's rows."""
-    known = list(columns)
+def filter_contradictions(
+    path: str, entry: Entry, config: Entry, texts: Iterable[str], numbers: Iterable[str]
+) -> Iterator[str]:
+    """What cannot be right of the filters of every recipe. texts, numbers: columns of its rows that hold such."""
+    texts, numbers = list(texts), list(numbers)
     judge, deduplicate, decontaminate = (entry["filter"][name] for name in ("judge", "deduplicate", "decontaminate"))
     if judge is not None:
         yield from unknown_names(path, [("filter.judge.model", "models", judge["model"])], config)
         yield from judge_contradictions(f"{path}.filter.judge", judge)
-    named = [] if deduplicate is None else [("deduplicate.column", deduplicate.get("column"))]
+    named: list[tuple[str, str | None, list[str]]] = []
     if deduplicate is not None:
+        named.append(("deduplicate.column", deduplicate.get("column"), texts))
         if deduplicate["keep"] is not None:
-            named.append(("deduplicate.keep.column", deduplicate["keep"]["column"]))
+            named.append(("deduplicate.keep.column", deduplicate["keep"]["column"], numbers))
         if deduplicate["near"] is True:
             yield f"{path}.filter.deduplicate.near: true says no similarity; allowed: a number, or false"
     if decontaminate is not None:
-        named += [("decontaminate.columns", column) for column in decontaminate.get("columns", [])]
-    for key, column in named:
+        named += [("decontaminate.columns", column, texts) for column in decontaminate.get("columns", [])]
+    for key, column, known in named:
         if column is not None and column not in known:
-            yield f"{path}.filter.{key}: rows have no column {column!r}; allowed: {', '.join(known)}"
+            kind = "texts" if known is texts else "numbers"
+            yield f"{path}.filter.{key}: {column!r} is no column of {kind}; allowed: {', '.join(known)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,11 +23,11 @@ from corpusmith.recipes.common import filters as _filters
 CARD = "scripts/corpusmith/templates/maths.md.jinja"
 SOURCES = ("files", "hub", "dataset", "toy")
 GENERATED = "generated"
-# Columns of its rows that filters may name.
-COLUMNS = (
+# Columns of its rows that filters may name. The first text is what duplicates are known by.
+TEXTS = (
     "problem", "answer", "generated_solution", "problem_type", "problem_source", "inference_mode", "generation_model",
-    "pass_rate", "pass_rate_samples", "right",
 )  # fmt: skip
+NUMBERS = ("pass_rate", "pass_rate_samples")
 
 
 def generates(entry: Entry) -> bool:
@@ -135,9 +136,14 @@ def contradictions(path: str, dataset: Entry, config: Entry) -> Iterator[str]:
     named: list[tuple[str, str, Any]] = [("sources.tokenizer", "models", sources.get("tokenizer"))]
     named += [(f"{step}.model", "models", dataset[step]["model"]) for step in ("solve", "judge") if dataset[step]]
     yield from unknown_names(path, named, config)
-    yield from filter_contradictions(path, dataset, config, COLUMNS)
+    yield from filter_contradictions(path, dataset, config, TEXTS, NUMBERS)
     if sources["start"] >= sources["end"]:
         yield f"{path}.sources.start: {sources['start']} is not below end {sources['end']}; allowed: less than that"
+    if "openai" in config["models"].get(sources.get("tokenizer"), {}):
+        yield (
+            f"{path}.sources.tokenizer: {sources['tokenizer']!r} answers over HTTP and has no tokenizer here; allowed:"
+            " the name of a model with repo, path or toy, of which only the tokenizer is fetched"
+        )
     if sources["labels"]["solution_tokens"] is not None and "tokenizer" not in sources:
         yield f"{path}.sources.tokenizer: is missing; it has to be given, as labels.solution_tokens counts by it"
     for key, band in (
@@ -161,9 +167,23 @@ def contradictions(path: str, dataset: Entry, config: Entry) -> Iterator[str]:
             yield f"{path}.select.pass_rate: is measured by solving; allowed: sources.labels.pass_rate, or solve"
     elif solve["temperature"] == 0 and solve["n"] > 1:
         yield f"{path}.solve.temperature: 0 makes all {solve['n']} solutions equal; allowed: above 0, or n: 1"
-    if dataset["check"]["answer"] == "pattern" and dataset["check"]["pattern"] is None:
-        yield f"{path}.check.pattern: is missing; it has to be given where check.answer is pattern"
+    yield from _pattern(f"{path}.check", dataset["check"])
     yield from _circles(path, dataset, config)
+
+
+def _pattern(path: str, check: Entry) -> Iterator[str]:
+    """What cannot be right of a pattern: found out here, not after everything was solved."""
+    pattern = check["pattern"]
+    if (check["answer"] == "pattern") != (pattern is not None):
+        if pattern is None:
+            yield f"{path}.pattern: is missing; it has to be given where check.answer is pattern"
+        else:
+            yield f"{path}.answer: {check['answer']} looks for no pattern; allowed: pattern, or no check.pattern"
+    if pattern is not None:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield f"{path}.pattern: {pattern!r} is no regular expression ({error}); allowed: one of Python's"
 
 
 def _circles(path: str, dataset: Entry, config: Entry) -> Iterator[str]:
@@ -174,6 +194,9 @@ def _circles(path: str, dataset: Entry, config: Entry) -> Iterator[str]:
         if name not in config["datasets"]:
             others = ", ".join(sorted(config["datasets"]))
             yield f"{path}.sources.dataset: there is no dataset {name!r}; allowed: {others}"
+        elif config["datasets"][name]["recipe"] != dataset["recipe"]:
+            other = config["datasets"][name]["recipe"]
+            yield f"{path}.sources.dataset: {name} is of the recipe {other}; allowed: datasets of the recipe maths"
         elif config["datasets"][name] is dataset:
             yield f"{path}.sources.dataset: is made of itself; allowed: datasets that are not made of this one"
             return

@@ -23,8 +23,9 @@ CARD = "scripts/corpusmith/templates/translation.md.jinja"
 SOURCES = ("files", "hub", "toy")
 _REFERENCES = ("files", "toy")
 _THRESHOLD_RULES = ("copied_source", "script", "language", "length_ratio", "repetition", "max_score")
-# Columns of its rows that filters may name.
-COLUMNS = ("source", "target", "score", "mean_score", "candidates")
+# Columns of its rows that filters may name. The first text is what duplicates are known by.
+TEXTS = ("source", "target")
+NUMBERS = ("score", "mean_score", "candidates")
 
 
 def steps(entry: Entry) -> list[str]:
@@ -123,7 +124,7 @@ def contradictions(path: str, dataset: Entry, config: Entry) -> Iterator[str]:
             f"{path}.sources.tokenizer: {counting(dataset)!r} answers over HTTP and has no tokenizer here; allowed: the"
             " name of a model with repo, path or toy, of which only the tokenizer is fetched"
         )
-    yield from filter_contradictions(path, dataset, config, COLUMNS)
+    yield from filter_contradictions(path, dataset, config, TEXTS, NUMBERS)
     evaluation = dataset["evaluation"]
     if evaluation is not None:
         yield from one_of(f"{path}.evaluation.references", evaluation["references"], _REFERENCES)
