@@ -172,7 +172,7 @@ def test_every_row_is_explained_back_to_the_file_that_it_is_from(solved: Checkou
 def test_maths_datasets_are_loaded_by_datasets_and_every_row_is_accounted_for(solved: Checkout, tmp_path: Path):
     for name in ("toy-maths-hard", "toy-maths", "toy-maths-banded"):
         folder = solved.folder / "results-limit-40" / name
-        loaded = datasets.load_dataset(str(folder / "release"), cache_dir=str(tmp_path))
+        loaded = datasets.load_dataset(str(folder / "release"), cache_dir=str(tmp_path / name))
         manifest = json.loads((folder / "release" / "manifest.json").read_text())
         assert {split: len(rows) for split, rows in loaded.items()} == {k: n for k, n in manifest["rows"].items() if n}
         wanted = {"problem", "answer", "generated_solution", "problem_type", "pass_rate", "dataset", "item_id"}
@@ -191,6 +191,6 @@ def test_maths_are_built_again_without_asking_and_a_changed_choice_asks_nothing(
     stages = json.loads((folder / "toy-maths" / "run-stats.json").read_text())
     assert {stage["asked"] for stage in stages} == {0}
     changed = maths_config(solved, "longest", select={"solutions": "generated", "order": ["right", "longest"]})
-    planned = solved.plan("--configfile", changed, "results-limit-40/toy-maths/release/manifest.json")
+    planned = solved.plan("--configfile", changed, "--", "results-limit-40/toy-maths/release/manifest.json")
     assert "select_solutions" in planned
     assert not {"generate", "check_solutions", "grade_solutions"} & set(planned)

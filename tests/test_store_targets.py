@@ -552,7 +552,7 @@ def test_each_model_that_a_dataset_uses_is_asked_once_as_a_step_asks_it() -> Non
         "small": ("news", "prefilter"),
         "metric": ("news", "prefilter"),
         "large-metric": ("web", "final"),
-        "server": ("web", "judge"),
+        "server": ("web", "filter-judge"),
     }
     used = {name for dataset in config["datasets"] for name in layout.models_of(config, dataset)}
     assert set(asked_steps(config)) == used

@@ -159,7 +159,7 @@ def test_the_programs_measure_a_build_and_show_it(tmp_path: Path) -> None:
     assert (selected["filtered"]["exact"], selected["filtered"]["rows"]) == (1.0, 1)
     assert exact(baseline_quality) == {"greedy": (0.0, 1), "sampled": (0.75, 4), "2": (1.0, 2), "4": (1.0, 1)}
 
-    write_json(tmp_path / "release" / "manifest.json", {"rows": {"train": 1200, "test": 0}})
+    write_json(tmp_path / "release" / "manifest.json", {"recipe": "translation", "rows": {"train": 1200, "test": 0}})
     shown = run_program("show_quality.py", tmp_path).stdout.splitlines()
     assert shown[0] == f"{tmp_path / 'release'}: 1,200 rows in train, 0 rows in test"
     assert shown[1:] == list(quality_lines(quality))

@@ -221,7 +221,9 @@ def save_model(folder: Path) -> Path:
     """Writes a Qwen3 with random weights, large enough that its answers are sure and varied."""
     torch.manual_seed(1)
     tokenizer = build_tokenizer(MAX_LENGTH)
-    model = build_model(tokenizer, Shape(layers=2, width=64, heads=2, feed_forward=128, max_length=MAX_LENGTH))
+    # Unsure of itself: many first tokens have a chance.
+    shape = Shape(layers=2, width=64, heads=2, feed_forward=128, max_length=MAX_LENGTH, initializer_range=0.02)
+    model = build_model(tokenizer, shape)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() > 1:

@@ -36,6 +36,8 @@ class Shape:
     heads: int = 4
     feed_forward: int = 384
     max_length: int = 1024
+    # With the usual 0.02 so narrow a model takes long to learn to copy, and on some seeds never does.
+    initializer_range: float = 0.06
 
 
 def alphabet() -> list[str]:
@@ -103,8 +105,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, shape: Shape) -> Qwen3ForCau
         num_key_value_heads=shape.heads,
         head_dim=shape.width // shape.heads,
         max_position_embeddings=shape.max_length,
-        # With the usual 0.02 so narrow a model takes long to learn to copy, and on some seeds never does.
-        initializer_range=0.06,
+        initializer_range=shape.initializer_range,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
