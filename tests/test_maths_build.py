@@ -159,9 +159,12 @@ def test_every_row_is_explained_back_to_the_file_that_it_is_from(solved: Checkou
     ):
         for row in maths_table(solved, name, dataset)[:10]:
             way = trace(results, dataset, row["item_id"])
-            stations = {station.table.split("/")[1]: station.rows for station in way.stations}
-            assert len(stations["completions"]) >= 4
-            assert {"graded", "grades", "problems"} <= set(stations)
+            stations = {
+                "/".join(station.table.removesuffix(".parquet").split("/")[:2]): station.rows
+                for station in way.stations
+            }
+            assert len(stations["solve/completions"]) >= 4
+            assert {"solve/graded", "solve/grades", "sources/problems"} <= set(stations)
             assert way.sources
             for source in way.sources:
                 assert source.dataset == "toy-maths-hard"
