@@ -1,62 +1,38 @@
-"""A small Hub for tests: speaks as much of its HTTP protocol as huggingface_hub's unmodified client needs to download.
+"""A small Hub for tests: speaks as much of its HTTP protocol as huggingface_hub's unmodified client needs.
 
     with HubServer() as hub:
         commit = hub.commit("owner/model", folder)
         subprocess.run([…], env=hub.environment(tmp_path / "home"))
 
-Routes are a table of method, pattern and handler: uploads are more rows of it. The objects of all repos lie in memory.
+Routes are a table of method, pattern and handler. Downloads are here, uploads in hub_uploads.py. The objects of all
+repos lie in memory.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
+import sys
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-LARGE = (".safetensors", ".bin", ".gz", ".parquet")
+from hub_objects import LARGE, Answer, Blob, HangUp, Repo
+from hub_uploads import UPLOAD_ROUTES, Uploads
 
 
-@dataclass(frozen=True)
-class Blob:
-    """One version of a file. `claimed` is the size that the Hub gives for it, its true one unless a test lies."""
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
 
-    content: bytes
-    large: bool
-    claimed: int
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
-
-    @property
-    def git(self) -> str:
-        return hashlib.sha1(b"blob %d\0" % len(self.content) + self.content).hexdigest()
-
-    @property
-    def etag(self) -> str:
-        return self.sha256 if self.large else self.git
-
-
-@dataclass
-class Repo:
-    """Commits with their files, and the branches that point to them."""
-
-    gated: bool = False
-    commits: dict[str, dict[str, Blob]] = field(default_factory=dict)
-    branches: dict[str, str] = field(default_factory=dict)
-
-    def resolve(self, revision: str) -> str | None:
-        """The commit of a branch or of itself."""
-        return self.branches.get(revision, revision if revision in self.commits else None)
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of clients that were killed: tests kill them."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class HubServer:
@@ -70,8 +46,8 @@ class HubServer:
         self._lock = threading.Lock()
         self._breaks: dict[str, int] = {}
         self._failures: Counter[str] = Counter()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self.uploads = Uploads()
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
@@ -103,11 +79,7 @@ class HubServer:
             files[name_in_repo] = Blob(content, path.suffix in LARGE, size)
         repo = self.repos.setdefault((kind, name), Repo())
         repo.gated = gated
-        parts = [repo.branches.get(branch, ""), *(f"{path} {blob.sha256}" for path, blob in files.items())]
-        commit = hashlib.sha1("\n".join(parts).encode()).hexdigest()
-        repo.commits[commit] = files
-        repo.branches[branch] = commit
-        return commit
+        return repo.add(files, branch, "A commit of the test's", "someone-else", repo.branches.get(branch))
 
     def break_once(self, path: str, after: int) -> None:
         """The next GET of a file ends with the connection, after so many bytes."""
@@ -156,20 +128,18 @@ class HubServer:
         }
 
 
-class _Answer(Exception):
-    """Ends the handling of a request with an error as the Hub gives it."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
-
-
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: HubServer
 
     def log_message(self, *_: object) -> None:
         """Keeps the tests' output quiet."""
+
+    def do_POST(self) -> None:
+        self._route("POST")
+
+    def do_PUT(self) -> None:
+        self._route("PUT")
 
     def do_GET(self) -> None:
         self._route("GET")
@@ -182,18 +152,34 @@ class _Handler(BaseHTTPRequestHandler):
         with self.hub._lock:
             self.hub.requests.append((method, unquote(url.path), self.headers.get("Range")))
         self.query = parse_qs(url.query)
+        self.body = self._read_body() if method in ("POST", "PUT") else b""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             try:
                 for methods, pattern, handler in _ROUTES:
                     if method in methods and (match := pattern.fullmatch(url.path)):
                         handler(self, **{key: unquote(value or "") for key, value in match.groupdict().items()})
                         return
-                raise _Answer(404, "", f"no such route: {url.path}")
-            except _Answer as answer:
+                raise Answer(404, "", f"no such route: {url.path}")
+            except HangUp:
+                self.close_connection = True
+            except Answer as answer:
                 body = json.dumps({"error": answer.message}).encode()
-                self._send(answer.status, body, {"X-Error-Code": answer.code, "X-Error-Message": answer.message})
+                self.send(answer.status, body, {"X-Error-Code": answer.code, "X-Error-Message": answer.message})
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str], length: int | None = None) -> None:
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def authorised(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {self.hub.token}"
+
+    def send(self, status: int, body: bytes, headers: dict[str, str], length: int | None = None) -> None:
         """Sends an answer; length: what the header says, the body's own by default."""
         self.send_response(status)
         for name, value in headers.items():
@@ -203,21 +189,21 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def _send_json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def send_json(self, value: Any) -> None:
+        self.send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def _repo(self, kind: str, name: str, revision: str) -> tuple[Repo, str]:
+    def repo(self, kind: str, name: str, revision: str) -> tuple[Repo, str]:
         repo = self.hub.repos.get((kind, name))
-        if repo is None:
-            raise _Answer(404, "RepoNotFound", "Repository not found")
+        if repo is None or (repo.private and not self.authorised()):
+            raise Answer(404, "RepoNotFound", "Repository not found")
         commit = repo.resolve(revision or "main")
         if commit is None:
-            raise _Answer(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise Answer(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return repo, commit
 
     def info(self, kind: str, name: str, revision: str) -> None:
         """GET /api/models/NAME[/revision/REVISION][?blobs=true]: as on the Hub, anyone may see it of gated repos."""
-        repo, commit = self._repo(kind, name, revision)
+        repo, commit = self.repo(kind, name, revision)
         siblings = []
         for path, blob in repo.commits[commit].items():
             sibling: dict[str, Any] = {"rfilename": path}
@@ -226,11 +212,11 @@ class _Handler(BaseHTTPRequestHandler):
                 if blob.large:
                     sibling["lfs"] = {"size": blob.claimed, "sha256": blob.sha256, "pointerSize": 134}
             siblings.append(sibling)
-        self._send_json({"id": name, "sha": commit, "private": False, "gated": repo.gated, "siblings": siblings})
+        self.send_json({"id": name, "sha": commit, "private": repo.private, "gated": repo.gated, "siblings": siblings})
 
     def tree(self, kind: str, name: str, revision: str, folder: str) -> None:
         """GET /api/models/NAME/tree/REVISION[/FOLDER][?recursive=true]."""
-        repo, commit = self._repo(kind, name, revision)
+        repo, commit = self.repo(kind, name, revision)
         prefix = f"{folder}/" if folder else ""
         entries: dict[str, dict[str, Any]] = {}
         for path, blob in repo.commits[commit].items():
@@ -244,41 +230,41 @@ class _Handler(BaseHTTPRequestHandler):
             if blob.large:
                 entries[path]["lfs"] = {"oid": blob.sha256, "size": blob.claimed, "pointerSize": 134}
         if folder and not entries:
-            raise _Answer(404, "EntryNotFound", f"{folder} does not exist on {revision}")
+            raise Answer(404, "EntryNotFound", f"{folder} does not exist on {revision}")
         deep = self.query.get("recursive", ["false"])[0].lower() in ("true", "1")
-        self._send_json(
+        self.send_json(
             [entry for path, entry in sorted(entries.items()) if deep or "/" not in path.removeprefix(prefix)]
         )
 
     def resolve(self, kind: str, name: str, revision: str, path: str) -> None:
         """HEAD and GET of a file, with ranges."""
-        repo, commit = self._repo(kind.strip("/") or "models", name, revision)
-        if repo.gated and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
-            raise _Answer(403, "GatedRepo", f"Access to {name} is restricted")
+        repo, commit = self.repo(kind.strip("/") or "models", name, revision)
+        if repo.gated and not self.authorised():
+            raise Answer(403, "GatedRepo", f"Access to {name} is restricted")
         blob = repo.commits[commit].get(path)
         if blob is None:
-            raise _Answer(404, "EntryNotFound", f"{path} does not exist on {revision}")
+            raise Answer(404, "EntryNotFound", f"{path} does not exist on {revision}")
         if self.command == "GET" and self.hub.take_failure(path):
-            raise _Answer(500, "", "Internal error")
+            raise Answer(500, "", "Internal error")
         headers = {"X-Repo-Commit": commit, "ETag": f'"{blob.etag}"', "Accept-Ranges": "bytes"}
         if blob.large:
             headers |= {"X-Linked-Etag": f'"{blob.etag}"', "X-Linked-Size": str(blob.claimed)}
         if self.command == "HEAD":
-            self._send(200, b"", headers, length=blob.claimed)
+            self.send(200, b"", headers, length=blob.claimed)
             return
         status, body = 200, blob.content
         if match := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
             first, last = int(match[1]), min(int(match[2] or len(body)), len(body) - 1)
             if first >= len(body):
-                raise _Answer(416, "", "Range not satisfiable")
+                raise Answer(416, "", "Range not satisfiable")
             headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
             status, body = 206, body[first : last + 1]
         after = self.hub.take_break(path)
         if after is not None:
-            self._send(status, body[:after], headers, length=len(body))
+            self.send(status, body[:after], headers, length=len(body))
             self.close_connection = True
             return
-        self._send(status, body, headers)
+        self.send(status, body, headers)
 
 
 def _handler(hub: HubServer) -> type[_Handler]:
@@ -294,4 +280,5 @@ _ROUTES = [
         re.compile(r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)"),
         _Handler.resolve,
     ),
+    *UPLOAD_ROUTES,
 ]

@@ -1,0 +1,200 @@
+"""The licence of a release, from what the config says of sources and models. Imported by the Snakefile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from corpusmith.licences import BINDING, UNKNOWN, Part, conflicts, derive, known_licence, on_the_hub, terms_of
+from corpusmith.recipes import recipe_of
+from corpusmith.recipes.common import FILTER_JUDGE
+
+# The toy world is made here, and nobody's.
+_TOY = "cc0-1.0"
+
+
+def release_licence(config: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """What a release says of its licence.
+
+    licence: as the Hub names it; name: its own name where that is `other`; parts: what the release is made of, and by;
+    conflicts: what stands against it; override: the reasons why it stands, of the dataset and of those it is made of.
+    """
+    entry = config["datasets"][dataset]
+    before = {name: release_licence(config, name) for name in entry["sources"].get("dataset", [])}
+    parts = _parts(config, dataset, before)
+    licence = entry["release"]["licence"] or derive(parts)
+    known, name = on_the_hub(licence)
+    reasons = [
+        f"of {source}: {found['override']}" if source else found["override"]
+        for source, found in [("", {"override": entry["release"]["licence_override"]}), *before.items()]
+        if found["override"]
+    ]
+    return {
+        "licence": known,
+        "name": name,
+        "link": None,
+        "parts": [
+            {
+                "role": part.role,
+                "name": part.name,
+                "licence": part.licence,
+                "from": part.told,
+                "note": _note(part),
+            }
+            for part in parts
+        ],
+        "conflicts": conflicts(licence, parts),
+        "override": "; ".join(reasons) or None,
+    }
+
+
+def _note(part: Part) -> str | None:
+    if part.role not in BINDING or part.licence == UNKNOWN:
+        return None
+    return part.terms.note if part.terms is not None else "its terms are not known here: read them"
+
+
+def licence_contradictions(config: Mapping[str, Any], dataset: str) -> Iterator[str]:
+    """What stops a release: conflicts that no reason overrides, a public one whose licence nobody knows."""
+    entry = config["datasets"][dataset]
+    found = release_licence(config, dataset)
+    path = f"datasets.{dataset}.release.licence"
+    before = [release_licence(config, name) for name in entry["sources"].get("dataset", [])]
+    # What a dataset that this one is made of gave a reason for needs none here.
+    overridden = {_who(conflict) for source in before if source["override"] for conflict in source["conflicts"]}
+    open_ = [conflict for conflict in found["conflicts"] if _who(conflict) not in overridden]
+    if entry["release"]["licence_override"] is None:
+        for conflict in open_:
+            yield (
+                f"{path}: {found['name'] or found['licence']} contradicts {conflict}; allowed: a licence that fits, or"
+                " licence_override with the reason, which the card will tell"
+            )
+    elif not open_:
+        yield f"{path}_override: nothing is to be overridden; allowed: no such key"
+    publish = entry["publish"]
+    if publish is not None and not publish["private"] and found["licence"] == UNKNOWN:
+        names = ", ".join(f"{part['role']} {part['name']}" for part in found["parts"] if part["licence"] == UNKNOWN)
+        yield f"{path}: is unknown, and the release is to be public; give it, or the licence of {names}"
+
+
+def _who(conflict: str) -> str:
+    return conflict.partition(":")[0]
+
+
+def _parts(config: Mapping[str, Any], dataset: str, before: Mapping[str, Mapping[str, Any]]) -> list[Part]:
+    """What a dataset is made of and by; what binds those that it is made of binds it as well."""
+    entry = config["datasets"][dataset]
+    found = [
+        *(
+            Part("dataset", name, source["name"] or source["licence"], "its own release")
+            for name, source in before.items()
+        ),
+        # What a model made up has no other source than the model.
+        *([] if before or "pre_query" in entry["sources"] else [_source(config, dataset)]),
+        *_models(config, entry),
+    ]
+    for source in before.values():
+        found += [
+            Part(part["role"], part["name"], part["licence"], part["from"])
+            for part in source["parts"]
+            if part["role"] in BINDING
+        ]
+    return list({(part.role, part.name): part for part in reversed(found)}.values())[::-1]
+
+
+def _source(config: Mapping[str, Any], dataset: str) -> Part:
+    sources = config["datasets"][dataset]["sources"]
+    name = dataset
+    known = None
+    if "hub" in sources:
+        name = str(sources["hub"].get("repo", sources["hub"].get("split", ""))).split(":")[0]
+        known = known_licence("dataset", name)
+    elif "toy" in sources:
+        known = _TOY
+    elif "files" in sources:
+        # Where they lie on somebody's disk is nobody's business.
+        name = ", ".join(PurePosixPath(pattern).name for pattern in sources["files"])
+    return _part("source", name, sources["licence"], known)
+
+
+def _models(config: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[Part]:
+    recipe, seen = recipe_of(entry), set()
+    steps = [(step, recipe.step_of(entry, step)) for step in recipe.steps(entry)]
+    if entry["filter"]["judge"] is not None:
+        steps.append((FILTER_JUDGE, entry["filter"]["judge"]))
+    roles = [
+        *(("model", name) for name in recipe.writers(entry)),
+        *(("judge", step["model"]) for name, step in steps if "judge" in name),
+        *(("scorer", step["scorer"]) for _, step in steps if "scorer" in step),
+        *(("chooser", step["model"]) for _, step in steps),
+    ]
+    for role, name in roles:
+        if name not in seen:
+            seen.add(name)
+            model = config["models"].get(name) or config["scorers"].get(name)
+            yield _part(role, name, model["licence"], _known(model))
+
+
+def tuning_licence(config: Mapping[str, Any], name: str) -> str:
+    """The licence of a tuned model: as given, or that of the weights that it began with.
+
+    Unknown where theirs is, and where that of the rows is or contradicts it.
+    """
+    entry = config["tuning"][name]
+    if entry["licence"] is not None:
+        return str(entry["licence"])
+    data, adapter = entry["data"], entry["adapter"]
+    licence = tuning_licence(config, adapter) if adapter else model_licence(config["models"][entry["base"]])
+    if "dataset" not in data:
+        return UNKNOWN
+    found = release_licence(config, data["dataset"])
+    rows = Part("dataset", data["dataset"], found["name"] or found["licence"], "its own release")
+    return UNKNOWN if rows.licence == UNKNOWN or conflicts(licence, [rows]) else licence
+
+
+def tuning_parts(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """What a tuned model was made of and by: its base, the tuning before, its rows and who wrote them."""
+    entry = config["tuning"][name]
+    base, data, adapter = entry["base"], entry["data"], entry["adapter"]
+    found = [Part("base", base, model_licence(config["models"][base]), "")]
+    if adapter is not None:
+        found.append(Part("tuning before", adapter, tuning_licence(config, adapter), ""))
+    parts = [
+        {"role": part.role, "name": part.name, "licence": part.licence, "note": part.terms.note if part.terms else None}
+        for part in found
+    ]
+    if "dataset" in data:
+        release = release_licence(config, data["dataset"])
+        licence = release["name"] or release["licence"]
+        parts.append({"role": "rows", "name": data["dataset"], "licence": licence, "note": None})
+        parts += [{key: part[key] for key in parts[0]} for part in release["parts"] if part["role"] in BINDING]
+    return parts
+
+
+def tuning_licence_contradictions(config: Mapping[str, Any]) -> Iterator[str]:
+    """Public tunings whose licence nobody knows."""
+    for name, entry in config["tuning"].items():
+        publish = entry["publish"]
+        if publish is not None and not publish["private"] and tuning_licence(config, name) == UNKNOWN:
+            yield f"tuning.{name}.licence: is unknown, and the model is to be public; it has to be given"
+
+
+def model_licence(model: Mapping[str, Any]) -> str:
+    """The licence of a model of the config, as far as it is known."""
+    return model["licence"] or _known(model) or UNKNOWN
+
+
+def _known(model: Mapping[str, Any]) -> str | None:
+    if "toy" in model:
+        return _TOY
+    if "openai" in model:
+        return known_licence("server", urlsplit(model["openai"]["base_url"]).hostname or "")
+    return known_licence("model", model["repo"]) if "repo" in model else None
+
+
+def _part(role: str, name: str, given: str | None, known: str | None) -> Part:
+    if given is not None:
+        return Part(role, name, given if terms_of(given) is None else given.lower(), "config")
+    return Part(role, name, known or UNKNOWN, "known" if known else "unknown")
