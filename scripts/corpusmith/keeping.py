@@ -1,0 +1,61 @@
+"""Which of several rows that are alike stays: the one with the lowest or highest value in a column of numbers.
+
+--keep reward highest: rows 0 (1.5), 1 (none), 2 (2.5) are visited in the order 2, 0, 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from corpusmith.errors import InputError
+from corpusmith.tables import Table, read_batches, read_rows
+
+LOWEST, HIGHEST = "lowest", "highest"
+Rows = NDArray[np.int64]
+
+
+def check_keep(table: Table, keep: Sequence[str] | None) -> None:
+    """Raises InputError unless the two values of --keep are a column of numbers, and lowest or highest."""
+    if keep is None:
+        return
+    column, which = keep
+    if which not in (LOWEST, HIGHEST):
+        raise InputError(f"--keep {column} {which}: which one is kept is {LOWEST} or {HIGHEST}")
+    numeric = [one.name for one in table.columns if pa.types.is_integer(one.type) or pa.types.is_floating(one.type)]
+    if column not in numeric:
+        raise InputError(
+            f"--keep: {table.name} have no numbers in {column!r}; those with numbers: {', '.join(numeric)}"
+        )
+
+
+def visiting_order(values: NDArray[np.float64] | None, rows: int, lowest: bool = True) -> Rows:
+    """The rows, best first: by value, nan last, equal ones in their order. values: one a row; None: all equal."""
+    if values is None:
+        return np.arange(rows)
+    return np.argsort(values if lowest else -values, kind="stable")
+
+
+def order_by_keep(path: str | Path, table: Table, keep: Sequence[str] | None, rows: int) -> Rows:
+    """The rows of a table, best first by --keep; None: in their order."""
+    if keep is None:
+        return visiting_order(None, rows)
+    return visiting_order(_values(path, table, keep[0]), rows, lowest=keep[1] == LOWEST)
+
+
+def _values(path: str | Path, table: Table, column: str) -> NDArray[np.float64]:
+    parts = [
+        batch.column(0).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        for batch in read_batches(path, table, [column])
+    ]
+    return np.concatenate([np.empty(0), *parts])
+
+
+def ids_of(path: str | Path, table: Table, wanted: NDArray[np.bool_]) -> dict[int, str]:
+    """The ids of some rows, by their numbers. wanted: of each row of the table whether it is one of them."""
+    ids = (row["item_id"] for row in read_rows(path, table, ["item_id"]))
+    return {number: item for number, item in enumerate(ids) if wanted[number]}
