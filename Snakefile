@@ -21,6 +21,11 @@ if not workflow.overwrite_configfiles:
 
 include: "rules/common.smk"
 include: "rules/asking.smk"
+include: "rules/solving.smk"
+include: "rules/publishing.smk"
+include: "rules/instructing.smk"
+include: "rules/training.smk"
+include: "rules/evaluating.smk"
 include: "rules/toy.smk"
 include: "rules/fetch.smk"
 include: "rules/generate.smk"
@@ -28,11 +33,15 @@ include: "rules/score.smk"
 include: "rules/filter.smk"
 include: "rules/translation.smk"
 include: "rules/maths.smk"
+include: "rules/instructions.smk"
 include: "rules/release.smk"
 include: "rules/evaluate.smk"
+include: "rules/evaluate_models.smk"
 include: "rules/report.smk"
 include: "rules/store.smk"
 include: "rules/preflight.smk"
+include: "rules/publish.smk"
+include: "rules/train.smk"
 include: "rules/running.smk"
 
 
@@ -44,8 +53,11 @@ rule all:
     default_target: True
     input:
         expand("{results}/{dataset}/release/manifest.json", results=RESULTS, dataset=CONFIG["datasets"]),
+        expand("{results}/folders/{folder}/release/manifest.json", results=RESULTS, folder=CONFIG["folders"]),
         expand("{results}/{dataset}/run-stats.json", results=RESULTS, dataset=layout.asking_datasets(CONFIG)),
         expand("{results}/{dataset}/quality.json", results=RESULTS, dataset=layout.toy_datasets(CONFIG)),
         expand(
             "{results}/{dataset}/evaluation/metrics.json", results=RESULTS, dataset=layout.evaluated_datasets(CONFIG)
         ),
+        tuned_receipts(),
+        evaluations.comparisons(CONFIG),

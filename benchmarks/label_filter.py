@@ -162,6 +162,7 @@ def command_of(name: str, files: Sequence[Path], folder: Path) -> list[str]:
         *(sys.executable, str(PROGRAM), "--glob", *map(str, files)),
         *("--labels", json.dumps({"pass_rate": {"at_most": AT_MOST, "not_available": "drop"}}), "--dataset", "made"),
         *("--rows", str(folder / "rows.parquet"), "--bad-rows", str(folder / "bad-rows.parquet")),
+        *("--dropped-rows", str(folder / "dropped-rows.parquet")),
         *("--account", str(folder / "account.json")),
     ]
 

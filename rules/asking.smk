@@ -47,20 +47,39 @@ def placement():
     )
 
 
-def placed(role):
-    """The resources of a job that runs the step's model or scorer: no GPU, and little else, where everything was found."""
+def placed_by(resources):
+    """What a function gives of all that a job may ask for, each under its name. It raises InputError for none."""
 
     def resource(name):
         def found(wildcards, input, attempt):
-            gpus = gpus_wanted(gpus_of(role)(wildcards), str(input.get("missing", "")), attempt)
             try:
-                return placement().resources(step_config(role)(wildcards), gpus, attempt)[name]
+                return resources(wildcards, input, attempt)[name]
             except InputError as error:
                 raise WorkflowError(str(error)) from None
 
         return found
 
     return {name: resource(name) for name in PLACED}
+
+
+def placed(role):
+    """The resources of a job that runs the step's model or scorer: no GPU, and little else, where everything was found."""
+
+    def resources(wildcards, input, attempt):
+        gpus = gpus_wanted(gpus_of(role)(wildcards), str(input.get("missing", "")), attempt)
+        return placement().resources(step_config(role)(wildcards), gpus, attempt)
+
+    return placed_by(resources)
+
+
+def placed_model(name_of):
+    """The resources of a job that runs a model for itself, without a store."""
+
+    def resources(wildcards, input, attempt):
+        model = name_of(wildcards)
+        return placement().resources(model, layout.gpus_of(CONFIG, model), attempt)
+
+    return placed_by(resources)
 
 
 def missing_flag(wildcards, input):

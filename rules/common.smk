@@ -11,6 +11,7 @@ from corpusmith.documents import local_sources
 from corpusmith.errors import InputError
 from corpusmith.preflight import asked_steps
 from corpusmith.retrying import read_retry_mark
+from corpusmith.tuning import places as tuning_places
 
 try:
     CONFIG = corpusmith_config.resolve_config(config)
@@ -40,7 +41,7 @@ wildcard_constraints:
 
 
 # Where programs and prompts are: once the build runs, in a copy that nobody edits.
-scripts = BuildCode(Path(workflow.basedir), layout.edited_files(CONFIG))
+scripts = BuildCode(Path(workflow.basedir), [*layout.edited_files(CONFIG), *tuning_places.tuning_prompts(CONFIG)])
 
 
 def code(program):
@@ -66,6 +67,11 @@ def text(files):
 def copies(name):
     """The build's own copies of an input's files. A param that depends on input rebuilds nothing."""
     return lambda wildcards, input: [scripts.file(path) for path in input[name]]
+
+
+def quoted(words):
+    """Words as a part of a command."""
+    return " ".join(map(shlex.quote, words))
 
 
 def one_of(names):
@@ -203,7 +209,7 @@ def source_flags(wildcards):
     patterns = sources.get("files", [source_files(wildcards)])
     if "dataset" in sources:
         patterns = [f"{RESULTS}/{name}/release/data/*.parquet" for name in sources["dataset"]]
-    return " ".join(["--glob", *map(shlex.quote, patterns)])
+    return quoted(["--glob", *patterns])
 
 
 def stop_flag(wildcards):
@@ -222,7 +228,7 @@ def hub_flags(wildcards):
     hub = CONFIG["datasets"][wildcards.dataset]["sources"]["hub"]
     if "split" in hub:
         return f"--split {shlex.quote(hub['split'])} --revision {shlex.quote(hub['revision'])}"
-    patterns = " ".join(map(shlex.quote, hub["files"]))
+    patterns = quoted(hub["files"])
     return f"--repo {shlex.quote(hub['repo'])} --revision {shlex.quote(hub['revision'])} --pattern {patterns}"
 
 
@@ -248,91 +254,6 @@ def asked_flags(wildcards):
     return {"prefilter": "--greedy --n 1", "final": f"--n {n}", "baseline": f"--greedy --n {n}"}[wildcards.step]
 
 
-# --- the maths recipe ---
-
-
-def counting_input(wildcards):
-    """The receipt of the model whose tokenizer counts, where something is counted."""
-    receipt = counting_tokenizer(wildcards)
-    return {"tokenizer": receipt} if receipt is not None else {}
-
-
-def counting_flag(wildcards):
-    """The same as a flag."""
-    receipt = counting_tokenizer(wildcards)
-    return f"--tokenizer-of {receipt}" if receipt is not None else ""
-
-
-def limit_flag(wildcards):
-    """How many rows are read at most, in a try."""
-    return f"--limit {CONFIG['limit']}" if CONFIG["limit"] is not None else ""
-
-
-def answer_flags(wildcards):
-    """How final answers are found in solutions."""
-    check = CONFIG["datasets"][wildcards.dataset]["check"]
-    pattern = f" --pattern={shlex.quote(check['pattern'])}" if check["pattern"] is not None else ""
-    return f"--answer {check['answer']}{pattern}"
-
-
-def judged(wildcards):
-    """What the config says of the judge of solutions; none where there is none."""
-    return CONFIG["datasets"][wildcards.dataset]["judge"]
-
-
-def verdicts_of_shard(wildcards):
-    """What the judge said of a shard's solutions."""
-    return f"{dataset_folder(wildcards)}/judge/completions/{wildcards.shard}.parquet" if judged(wildcards) else []
-
-
-def verdict_flags(wildcards):
-    """The same as flags of grade_solutions.py."""
-    if not judged(wildcards):
-        return ""
-    accept = " ".join(map(shlex.quote, judged(wildcards)["accept"]))
-    return f"--verdicts {verdicts_of_shard(wildcards)} --accept {accept}"
-
-
-def grade_tables(wildcards):
-    """The grades of all problems, where they were solved."""
-    solve = CONFIG["datasets"][wildcards.dataset]["solve"]
-    return files_of(wildcards, [f"solve/grades={solve['shards']}"]) if solve is not None else []
-
-
-def grade_flags(wildcards):
-    """The same as flags of select_rows.py."""
-    solve = CONFIG["datasets"][wildcards.dataset]["solve"]
-    return f"--grades {dataset_folder(wildcards)}/solve/grades --shards {solve['shards']}" if solve is not None else ""
-
-
-def band_flags(wildcards):
-    """The pass rates that stay."""
-    band = CONFIG["datasets"][wildcards.dataset]["select"]["pass_rate"]
-    names = {"at_least": "--at-least", "at_most": "--at-most"}
-    return " ".join(f"{flag} {band[name]}" for name, flag in names.items() if band[name] is not None)
-
-
-def toy_maths_tables(wildcards):
-    """What of a toy dataset of maths is measured beside its filters: its source, or the solutions that were made."""
-    entry = CONFIG["datasets"][wildcards.dataset]
-    found = [f"{dataset_folder(wildcards)}/sources/toy.jsonl.gz"] if "toy" in entry["sources"] else []
-    if entry["solve"] is None:
-        return [*found, *files_of(wildcards, ["sources/rows"])]
-    shards = entry["solve"]["shards"]
-    entries = ["sources/problems", f"solve/completions={shards}", f"solve/graded={shards}"]
-    return [*found, *files_of(wildcards, [*entries, *([f"judge/completions={shards}"] if entry["judge"] else [])])]
-
-
-def toy_maths_flags(wildcards):
-    """The same as flags of measure_toy_maths.py."""
-    entry = CONFIG["datasets"][wildcards.dataset]
-    flags = [f"--source {dataset_folder(wildcards)}/sources/toy.jsonl.gz"] if "toy" in entry["sources"] else []
-    if entry["solve"] is not None:
-        flags.append(f"--shards {entry['solve']['shards']}")
-        flags += [f"--accept {shlex.quote(entry['judge']['accept'][0])}"] if entry["judge"] else []
-    return " ".join(flags)
-
-
 # --- filters of every recipe ---
 
 
@@ -351,9 +272,45 @@ def deduplicate_flags(wildcards):
     return " ".join(layout.deduplicate_flags(CONFIG, wildcards.dataset))
 
 
+def neighbours_flags(wildcards):
+    """Which rows are neighbours, and which stays."""
+    return quoted(layout.neighbours_flags(CONFIG, wildcards.dataset))
+
+
+def neighbours_model(wildcards):
+    """The model whose embeddings are compared."""
+    return layout.neighbours_model(CONFIG, wildcards.dataset)
+
+
+def neighbours_receipt(wildcards):
+    """Its receipt."""
+    return layout.receipt_of(CONFIG, neighbours_model(wildcards))
+
+
+def neighbours_environment(wildcards):
+    """The environment file for embeddings on its device."""
+    return f"../envs/{layout.environment_of(CONFIG, 'embeddings', neighbours_model(wildcards))}.yaml"
+
+
+def neighbours_device(wildcards):
+    """Where it runs, as flags, which change nothing but the time that it takes."""
+    entry = layout.entry_of(CONFIG, neighbours_model(wildcards))
+    return f"--device {entry['device']}" + (" --trust-remote-code" if entry["trust_remote_code"] else "")
+
+
 def decontaminate_flags(wildcards):
     """What of the rows is held against what of the benchmarks."""
-    return " ".join(map(shlex.quote, layout.decontaminate_flags(CONFIG, wildcards.dataset)))
+    return quoted(layout.decontaminate_flags(CONFIG, wildcards.dataset))
+
+
+def safety_flags(wildcards):
+    """What is not to be released, and where it is looked for."""
+    return quoted(layout.safety_flags(CONFIG, wildcards.dataset))
+
+
+def safety_samples(wildcards):
+    """Tables of further answers that are released beside the rows."""
+    return files_of(wildcards, layout.safety_samples(CONFIG, wildcards.dataset))
 
 
 # --- evaluation ---

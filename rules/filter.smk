@@ -33,6 +33,43 @@ rule deduplicate:
         " 2>&1 | tee {log}"
 
 
+rule drop_neighbours:
+    input:
+        rows=kept_before("apart"),
+        model=neighbours_receipt,
+    output:
+        kept="<results>/{dataset}/apart/kept.parquet",
+        rejected="<results>/{dataset}/apart/rejected.parquet",
+        account="<results>/{dataset}/apart.account.json",
+    log:
+        "<logs>/drop_neighbours/{dataset}.log",
+    benchmark:
+        "<benchmarks>/drop_neighbours/{dataset}.tsv"
+    conda:
+        neighbours_environment
+    resources:
+        **placed_model(neighbours_model),
+    params:
+        program=running("drop_neighbours.py"),
+        code=code("drop_neighbours.py"),
+        recipe=recipe_of,
+        how=neighbours_flags,
+        device=neighbours_device,
+    shell:
+        "HF_HUB_OFFLINE=1"
+        " python {params.program}"
+        " --rows {input.rows}"
+        " --recipe {params.recipe}"
+        " --model {input.model}"
+        " {params.how}"
+        " {params.device}"
+        " --stage neighbours"
+        " --kept {output.kept}"
+        " --rejected {output.rejected}"
+        " --account {output.account}"
+        " 2>&1 | tee {log}"
+
+
 rule decontaminate:
     input:
         rows=kept_before("decontaminated"),
@@ -65,6 +102,40 @@ rule decontaminate:
         " --kept {output.kept}"
         " --rejected {output.rejected}"
         " --report {output.matches}"
+        " --account {output.account}"
+        " 2>&1 | tee {log}"
+
+
+rule filter_unsafe:
+    input:
+        rows=kept_before("safe"),
+        samples=safety_samples,
+    output:
+        kept="<results>/{dataset}/safe/kept.parquet",
+        rejected="<results>/{dataset}/safe/rejected.parquet",
+        account="<results>/{dataset}/safe.account.json",
+    log:
+        "<logs>/filter_unsafe/{dataset}.log",
+    benchmark:
+        "<benchmarks>/filter_unsafe/{dataset}.tsv"
+    group:
+        "{dataset}-selection"
+    conda:
+        "../envs/data.yaml"
+    params:
+        program=running("filter_unsafe.py"),
+        code=code("filter_unsafe.py"),
+        recipe=recipe_of,
+        how=safety_flags,
+    shell:
+        "python {params.program}"
+        " --rows {input.rows}"
+        " --samples {input.samples:q}"
+        " --recipe {params.recipe}"
+        " {params.how}"
+        " --stage filter_unsafe"
+        " --kept {output.kept}"
+        " --rejected {output.rejected}"
         " --account {output.account}"
         " 2>&1 | tee {log}"
 

@@ -8,6 +8,7 @@ rule filter_by_labels:
     output:
         rows="<results>/{dataset}/sources/rows.parquet",
         bad_rows="<results>/{dataset}/sources/bad_rows.parquet",
+        dropped_rows="<results>/{dataset}/sources/dropped_rows.parquet",
         read="<results>/{dataset}/sources/read.account.json",
     log:
         "<logs>/filter_by_labels/{dataset}.log",
@@ -22,8 +23,8 @@ rule filter_by_labels:
         program=running("filter_by_labels.py"),
         code=code("filter_by_labels.py"),
         source=source_flags,
-        origin=lambda wildcards: layout.origin_of(CONFIG, wildcards.dataset),
-        columns=lambda wildcards: json.dumps(layout.columns_of(CONFIG, wildcards.dataset)),
+        origin=lambda wildcards: maths.origin_of(CONFIG["datasets"][wildcards.dataset], wildcards.dataset),
+        columns=lambda wildcards: json.dumps(maths.columns_of(CONFIG["datasets"][wildcards.dataset])),
         labels=lambda wildcards: json.dumps(CONFIG["datasets"][wildcards.dataset]["sources"]["labels"]),
         start=dataset_config("sources", "start"),
         end=dataset_config("sources", "end"),
@@ -47,6 +48,7 @@ rule filter_by_labels:
         " --stage sources/labels"
         " --rows {output.rows}"
         " --bad-rows {output.bad_rows}"
+        " --dropped-rows {output.dropped_rows}"
         " --account {output.read}"
         " 2>&1 | tee {log}"
 
@@ -232,7 +234,7 @@ rule select_rows:
     log:
         "<logs>/select_rows/{dataset}.log",
     wildcard_constraints:
-        dataset=one_of(layout.keeping_datasets(CONFIG)),
+        dataset=one_of(maths.keeping_datasets(CONFIG)),
     group:
         "{dataset}-selection"
     conda:
@@ -266,7 +268,7 @@ rule select_solutions:
     log:
         "<logs>/select_solutions/{dataset}.log",
     wildcard_constraints:
-        dataset=one_of(layout.generating_datasets(CONFIG)),
+        dataset=one_of(maths.generating_datasets(CONFIG)),
     group:
         "{dataset}-selection"
     conda:

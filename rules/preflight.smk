@@ -161,7 +161,7 @@ rule show_preflight:
         asked=this_moment,
         log=preflight_file("logs", ".log"),
         benchmark=preflight_file("benchmarks", ".tsv"),
-        width=max(map(len, ASKED)),
+        width=max(map(len, ASKED), default=0),
     shell:
         "python {params.program}"
         " --name {wildcards.model}"

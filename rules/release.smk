@@ -6,6 +6,7 @@ rule release_dataset:
         release_tables,
         split_tables,
         card=release_card,
+        about=release_about,
         models=release_models,
         environments=release_environments,
     output:
@@ -14,6 +15,7 @@ rule release_dataset:
         config="<results>/{dataset}/release/resolved_config.yaml",
         data=directory("<results>/{dataset}/release/data"),
         lines=directory("<results>/{dataset}/release/json"),
+        croissant="<results>/{dataset}/release/croissant.json",
         stats="<results>/{dataset}/stats.json",
     log:
         "<logs>/release_dataset/{dataset}.log",
@@ -36,9 +38,14 @@ rule release_dataset:
         pool=lambda wildcards: layout.pool_table(CONFIG, wildcards.dataset),
         splits=lambda wildcards: list(CONFIG["datasets"][wildcards.dataset]["splits"]),
         card_text=text(release_card),
+        about_text=text(release_about),
+        base_text=text(lambda wildcards: [str(scripts.scripts / "corpusmith/templates/base.md.jinja")]),
         environments_text=text(release_environments),
         environments=copies("environments"),
         card=copies("card"),
+        about=copies("about"),
+        licence=lambda wildcards: json.dumps(release_licence(CONFIG, wildcards.dataset)),
+        repo=release_repo,
         models=lambda wildcards: [
             f"{name}={receipt}" for name, receipt in layout.models_of(CONFIG, wildcards.dataset).items()
         ],
@@ -54,6 +61,9 @@ rule release_dataset:
         " --samples {params.samples}"
         " --pool {params.folder}/{params.pool}.parquet"
         " --card {params.card}"
+        " --licence {params.licence:q}"
+        " --about {params.about:q}"
+        " {params.repo}"
         " --splits {params.splits}"
         " --models {params.models}"
         " --environments {params.environments}"

@@ -38,10 +38,12 @@ rule train_toy_language_model:
     params:
         program=running("train_toy_language_model.py"),
         code=code("train_toy_language_model.py"),
+        learns=toy_config("learns"),
         steps=toy_config("steps"),
         seed=toy_config("seed"),
     shell:
         "python {params.program}"
+        " --learns {params.learns}"
         " --steps {params.steps}"
         " --seed {params.seed}"
         " --name {wildcards.model}"
@@ -59,12 +61,39 @@ rule train_toy_quality_estimator:
     benchmark:
         "<benchmarks>/train_toy_quality_estimator/{model}.tsv"
     wildcard_constraints:
-        model=one_of(layout.toy_models(CONFIG, "scorers")),
+        model=one_of(layout.toy_scorers(CONFIG, "metricx-24")),
     conda:
         "../envs/metricx-cpu.yaml"
     params:
         program=running("train_toy_quality_estimator.py"),
         code=code("train_toy_quality_estimator.py"),
+        steps=toy_config("steps"),
+        seed=toy_config("seed"),
+    shell:
+        "python {params.program}"
+        " --steps {params.steps}"
+        " --seed {params.seed}"
+        " --name {wildcards.model}"
+        " --folder {output.folder}"
+        " --receipt {output.receipt}"
+        " 2>&1 | tee {log}"
+
+
+rule train_toy_reward_model:
+    output:
+        receipt="<models>/{model}/receipt.json",
+        folder=directory("<models>/{model}/model"),
+    log:
+        "<logs>/train_toy_reward_model/{model}.log",
+    benchmark:
+        "<benchmarks>/train_toy_reward_model/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(layout.toy_scorers(CONFIG, "reward")),
+    conda:
+        "../envs/transformers-cpu.yaml"
+    params:
+        program=running("train_toy_reward_model.py"),
+        code=code("train_toy_reward_model.py"),
         steps=toy_config("steps"),
         seed=toy_config("seed"),
     shell:
@@ -180,6 +209,37 @@ rule measure_toy_maths:
         " --folder {params.folder}"
         " {params.measured}"
         " --filters {params.filters}"
+        " --splits {params.splits}"
+        " --quality {output.quality}"
+        " 2>&1 | tee {log}"
+
+
+rule measure_toy_instructions:
+    input:
+        split_tables,
+        toy_instructions_tables,
+    output:
+        quality="<results>/{dataset}/quality.json",
+    log:
+        "<logs>/measure_toy_instructions/{dataset}.log",
+    wildcard_constraints:
+        dataset=datasets_of("instructions"),
+    conda:
+        "../envs/data.yaml"
+    params:
+        program=running("measure_toy_instructions.py"),
+        code=code("measure_toy_instructions.py"),
+        folder=dataset_folder,
+        instruct_shards=dataset_config("sources", "pre_query", "shards"),
+        respond_shards=dataset_config("respond", "shards"),
+        preferences=toy_preferences_flag,
+        splits=lambda wildcards: list(CONFIG["datasets"][wildcards.dataset]["splits"]),
+    shell:
+        "python {params.program}"
+        " --folder {params.folder}"
+        " --instruct-shards {params.instruct_shards}"
+        " --respond-shards {params.respond_shards}"
+        " {params.preferences}"
         " --splits {params.splits}"
         " --quality {output.quality}"
         " 2>&1 | tee {log}"

@@ -181,7 +181,7 @@ def main() -> None:
     report_path = Path(arguments.report)
     head = {"ngram": arguments.ngram, "min_words": arguments.min_words, "columns": columns}
     with (
-        RowSplit(arguments.kept, arguments.rejected, arguments.recipe, account) as split,
+        RowSplit(arguments.kept, arguments.rejected, ROWS[arguments.recipe], account) as split,
         whole_file(report_path) as partial,
         open(partial, "w", encoding="utf-8") as out,
         Progress("decontaminate", row_count(arguments.rows)) as progress,

@@ -28,16 +28,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from corpusmith.accounting import Account
-from corpusmith.duplicates import Verdicts, find_duplicates, visiting_order
+from corpusmith.duplicates import find_duplicates
 from corpusmith.errors import InputError
+from corpusmith.keeping import check_keep, ids_of, order_by_keep
 from corpusmith.near_duplicates import Nearness
 from corpusmith.program import argument_parser, log, run, track
 from corpusmith.row_steps import RowSplit, text_column
-from corpusmith.tables import ROWS, Table, read_batches, read_rows, row_count
+from corpusmith.tables import ROWS, read_batches, read_rows, row_count
 
 
 def _arguments() -> argparse.Namespace:
@@ -80,43 +79,13 @@ def _nearness(arguments: argparse.Namespace) -> Nearness | None:
     return Nearness(threshold, arguments.ngram, arguments.numbers_distinct)
 
 
-def _check_keep(table: Table, keep: list[str] | None) -> None:
-    if keep is None:
-        return
-    column, which = keep
-    if which not in ("lowest", "highest"):
-        raise InputError(f"--keep {column} {which}: which one is kept is lowest or highest")
-    numeric = [one.name for one in table.columns if pa.types.is_integer(one.type) or pa.types.is_floating(one.type)]
-    if column not in numeric:
-        raise InputError(
-            f"--keep: {table.name} have no numbers in {column!r}; those with numbers: {', '.join(numeric)}"
-        )
-
-
-def _values(path: str, table: Table, column: str) -> NDArray[np.float64]:
-    parts = [
-        batch.column(0).cast(pa.float64()).to_numpy(zero_copy_only=False)
-        for batch in read_batches(path, table, [column])
-    ]
-    return np.concatenate([np.empty(0), *parts])
-
-
-def _kept_ids(path: str, table: Table, verdicts: Verdicts) -> dict[int, str]:
-    """The ids of the rows that others are duplicates of."""
-    rows = np.arange(len(verdicts.kept_by))
-    wanted = np.zeros(len(rows), bool)
-    wanted[verdicts.kept_by[verdicts.kept_by != rows]] = True
-    ids = (row["item_id"] for row in read_rows(path, table, ["item_id"]))
-    return {number: item for number, item in enumerate(ids) if wanted[number]}
-
-
 def main() -> None:
     """Deduplicates the table."""
     arguments = _arguments()
     table = ROWS[arguments.recipe].kept
     nearness = _nearness(arguments)
     column = text_column(table, arguments.column, "--column")
-    _check_keep(table, arguments.keep)
+    check_keep(table, arguments.keep)
     # Reading one row finds a missing or broken table before any work is done.
     next(read_rows(arguments.rows, table, batch_size=1), None)
     total = row_count(arguments.rows)
@@ -125,14 +94,14 @@ def main() -> None:
         for batch in read_batches(arguments.rows, table, [column]):
             yield from batch.column(0).to_pylist()
 
-    visits = None
-    if arguments.keep:
-        values = _values(arguments.rows, table, arguments.keep[0])
-        visits = visiting_order(values, total, lowest=arguments.keep[1] == "lowest")
+    visits = order_by_keep(arguments.rows, table, arguments.keep, total)
     verdicts = find_duplicates(read_texts, total, visits, nearness, Path(arguments.kept).parent)
-    kept_ids = _kept_ids(arguments.rows, table, verdicts)
+    rows = np.arange(total)
+    named = np.zeros(total, bool)
+    named[verdicts.kept_by[verdicts.kept_by != rows]] = True
+    kept_ids = ids_of(arguments.rows, table, named)
     account = Account(arguments.stage)
-    with RowSplit(arguments.kept, arguments.rejected, arguments.recipe, account) as split:
+    with RowSplit(arguments.kept, arguments.rejected, ROWS[arguments.recipe], account) as split:
         for number, row in enumerate(track(read_rows(arguments.rows, table), "write", total)):
             if verdicts.kept(number):
                 split.keep(row)

@@ -8,7 +8,7 @@ out: item_id 5d…, problem "Mina had …", answer "14", rows 8
 from __future__ import annotations
 
 from corpusmith.accounting import Account
-from corpusmith.maths import distinct_problems
+from corpusmith.maths.problems import distinct_problems
 from corpusmith.program import argument_parser, log, run
 
 

@@ -4,7 +4,8 @@
     python scripts/explain.py toy-maths 5d0c… --json
 
 From the files of the build alone, also for rows that are not in the release. A row is named by its item_id (32
-hexadecimal digits) or by a text that stands in it: a source, an answer, a problem, or enough of one.
+hexadecimal digits) or by a text that stands in it: a source, an answer, a problem, or enough of one. What no table
+holds is looked for in the source itself: of rows that their labels dropped a build keeps place and reason.
 
 out: 3f2a… left toy-translation in checked/rejected.parquet: numbers (342 is missing)
        sources/segments.parquet
@@ -20,8 +21,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from corpusmith.errors import InputError
 from corpusmith.lineage import find_items, trace, way_lines
 from corpusmith.program import argument_parser, run
+from corpusmith.source_rows import source_ways
 
 
 def main() -> None:
@@ -33,7 +36,15 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="cut no texts")
     parser.add_argument("--json", action="store_true", help="print JSON in place of text")
     flags = parser.parse_args()
-    ways = [trace(flags.results, flags.dataset, item) for item in find_items(flags.results, flags.dataset, flags.what)]
+    items = find_items(flags.results, flags.dataset, flags.what)
+    ways = [trace(flags.results, flags.dataset, item) for item in items]
+    if not ways:
+        ways = source_ways(flags.results, flags.dataset, flags.what)
+    if not ways:
+        raise InputError(
+            f"{flags.results / flags.dataset}: no table holds such a text, whole or in part, nor does a row that was"
+            " dropped from its source"
+        )
     if flags.json:
         print(json.dumps([way.as_json() for way in ways], ensure_ascii=False, indent=2))
         return

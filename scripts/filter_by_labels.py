@@ -19,13 +19,11 @@ Of Parquet files only the columns that decide are read, then the others where ro
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from corpusmith.accounting import Account
 from corpusmith.documents import expand_globs, name_sources, read_receipt
@@ -33,9 +31,9 @@ from corpusmith.errors import InputError
 from corpusmith.label_filter import Examiner, Outcome, collect
 from corpusmith.labelled_rows import Chunk, check_columns, plan, with_usual_columns
 from corpusmith.labels import parse_labels
-from corpusmith.program import Progress, argument_parser, log, run
+from corpusmith.program import Progress, argument_parser, json_object, log, run
 from corpusmith.read_ahead import in_order
-from corpusmith.tables import BAD_ROWS, LABELLED_ROWS, open_table
+from corpusmith.tables import BAD_ROWS, DROPPED_ROWS, LABELLED_ROWS, open_table
 
 
 def _fraction(text: str) -> Fraction:
@@ -84,6 +82,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--stage", default="labels", help="name of the stage in the account (default labels)")
     parser.add_argument("--rows", type=Path, required=True, help="the table of rows that stay to write")
     parser.add_argument("--bad-rows", type=Path, required=True, help="the table of rows that were set aside to write")
+    parser.add_argument(
+        "--dropped-rows", type=Path, required=True, help="the table of rows that go to write: place, reason"
+    )
     parser.add_argument("--account", type=Path, required=True, help="the account of rows to write, in JSON")
     arguments = parser.parse_args()
     for flag in ("limit", "max_problem_characters", "threads"):
@@ -98,16 +99,6 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _json(text: str, flag: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{flag} is no JSON ({error}): {text:.80}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{flag} is no JSON object: {text:.80}")
-    return value
-
-
 def _token_counter(receipt_path: Path) -> Callable[[list[str]], list[int]]:
     # Imported where it is needed: most filters count no tokens.
     from corpusmith.models import folder_of
@@ -120,10 +111,10 @@ def _token_counter(receipt_path: Path) -> Callable[[list[str]], list[int]]:
 def main() -> None:
     """Checks everything, reads, filters, writes."""
     arguments = _arguments()
-    labels = parse_labels(_json(arguments.labels, "--labels"))
+    labels = parse_labels(json_object(arguments.labels, "--labels"))
     sources = read_receipt(arguments.fetched) if arguments.fetched else name_sources(expand_globs(arguments.glob))
     needed = [*labels.columns, *([] if labels.solution_tokens.open else ["generated_solution"])]
-    columns = with_usual_columns(sources, _json(arguments.columns, "--columns"), needed)
+    columns = with_usual_columns(sources, json_object(arguments.columns, "--columns"), needed)
     count_tokens = None
     if arguments.tokenizer_of is not None and not labels.solution_tokens.open:
         count_tokens = _token_counter(arguments.tokenizer_of)
@@ -140,6 +131,7 @@ def main() -> None:
     with (
         open_table(arguments.rows, LABELLED_ROWS) as rows,
         open_table(arguments.bad_rows, BAD_ROWS) as bad_rows,
+        open_table(arguments.dropped_rows, DROPPED_ROWS) as dropped_rows,
         closing(in_order((partial(outcomes, job) for job in planned.jobs), arguments.threads)) as results,
         Progress("label filter", planned.rows) as progress,
     ):
@@ -147,6 +139,7 @@ def main() -> None:
             results,
             rows,
             bad_rows,
+            dropped_rows,
             account,
             limit=arguments.limit,
             max_bad_share=arguments.max_bad_share,

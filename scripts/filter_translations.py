@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
 
 from corpusmith.accounting import Account
-from corpusmith.errors import InputError
 from corpusmith.filters import DEFAULT_RULES, TranslationRules
 from corpusmith.identity import shard_names
-from corpusmith.program import Progress, argument_parser, log, run
-from corpusmith.tables import FILTERED, REJECTED, SELECTED_ANSWERS, open_table, read_rows, row_count
+from corpusmith.program import Progress, argument_parser, json_object, log, run
+from corpusmith.row_steps import RowSplit
+from corpusmith.tables import ROWS, SELECTED_ANSWERS, read_rows, row_count
 
 
 def _arguments() -> argparse.Namespace:
@@ -50,20 +49,14 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _rules(text: str) -> dict[str, Any]:
-    try:
-        rules = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f'--rules is no JSON ({error}); write it as {{"length_ratio": [0.3, 3.0]}}') from error
-    if not isinstance(rules, dict):
-        raise InputError(f'--rules is no JSON object: {text[:80]}; write it as {{"length_ratio": [0.3, 3.0]}}')
-    return rules
-
-
 def main() -> None:
     """Filters the tables."""
     arguments = _arguments()
-    rules = TranslationRules(_rules(arguments.rules), arguments.source_language, arguments.target_language)
+    rules = TranslationRules(
+        json_object(arguments.rules, "--rules", 'write it as {"length_ratio": [0.3, 3.0]}'),
+        arguments.source_language,
+        arguments.target_language,
+    )
     account = Account(arguments.stage)
     tables = [arguments.selected]
     if arguments.shards is not None:
@@ -73,30 +66,20 @@ def main() -> None:
         next(read_rows(path, SELECTED_ANSWERS, batch_size=1), None)
     total = sum(row_count(path) for path in tables)
     with (
-        open_table(arguments.kept, FILTERED) as kept,
-        open_table(arguments.rejected, REJECTED) as rejected,
+        RowSplit(arguments.kept, arguments.rejected, ROWS["translation"], account) as split,
         Progress("filter", total) as progress,
     ):
         for path in tables:
             for row in read_rows(path, SELECTED_ANSWERS):
                 breaches = rules.check(row["source"], row["target"], row["score"])
                 if breaches:
-                    account.drop(row["item_id"], breaches[0].rule)
-                    rejected.write(
-                        {
-                            **{name: row[name] for name in ("item_id", "source", "target", "score")},
-                            "reason": breaches[0].rule,
-                            "reasons": [breach.rule for breach in breaches],
-                            "detail": breaches[0].detail,
-                        }
-                    )
+                    rules_broken = [breach.rule for breach in breaches]
+                    split.reject(row, breaches[0].rule, breaches[0].detail, rules_broken)
                 else:
-                    account.keep(row["item_id"])
-                    kept.write(row)
+                    split.keep(row)
                 progress.advance()
     account.write(arguments.account)
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(account.reasons.items())) or "none"
-    log.info("filter: %s of %s rows kept; rejected: %s", f"{account.kept.count:,}", f"{account.taken.count:,}", reasons)
+    log.info("%s", split.summary("filter"))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ out: item_id 5d…, sample 3, answer "14", right true, reason same_text
 from __future__ import annotations
 
 from corpusmith.accounting import Account
-from corpusmith.maths import SolveTables, checked_problems, grade_solutions, read_votes
+from corpusmith.maths.grading import SolveTables, checked_problems, grade_solutions, read_votes
 from corpusmith.program import argument_parser, log, run
 
 

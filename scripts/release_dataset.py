@@ -1,8 +1,9 @@
-"""Makes a release: Parquet, JSON lines, card, config and manifest, after accounting for every row.
+"""Makes a release: Parquet, JSON lines, card, metadata, config and manifest, after accounting for every row.
 
 in:  filtered/train.parquet: item_id 9f…, source "…", target "…", score 1.2, …
-out: release/data/train-00000-of-00001.parquet, release/json/train.jsonl, release/top_k/train.parquet,
-     release/README.md, release/resolved_config.yaml, release/manifest.json; and stats.json
+out: release/data/train-00000-of-00001.parquet, release/json/train.jsonl,
+     release/top_k/train-00000-of-00001.parquet (or release/samples/…), release/README.md, release/assets/scores.png,
+     release/croissant.json, release/resolved_config.yaml, release/manifest.json; and stats.json
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from corpusmith.card import read_about, read_licence
 from corpusmith.program import argument_parser, log, run
 from corpusmith.release import Build, write_release
 
@@ -31,6 +33,17 @@ def main() -> None:
     parser.add_argument("--splits", required=True, nargs="+", help="names of the splits; their tables lie in filtered/")
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME=RECEIPT", help="models and scorers behind it")
     parser.add_argument("--environments", required=True, nargs="+", type=Path, help="environment files behind it")
+    parser.add_argument(
+        "--licence",
+        metavar="JSON",
+        help='the licence: {"licence": ID, "name", "link", "parts": [{"role", "name", "licence", "from", "note"}],'
+        ' "conflicts": [TEXT], "override": REASON}; by default the one of the config',
+    )
+    parser.add_argument(
+        "--about", type=Path, nargs="?", metavar="FILE", help="the user's own text for the card, in Markdown"
+    )
+    parser.add_argument("--repo", metavar="OWNER/NAME", help="where the release will be published")
+    parser.add_argument("--revision", metavar="BRANCH", help="the branch there, where it is not main")
     parser.add_argument("--manifest", required=True, type=Path, help="release/manifest.json; the release is its folder")
     parser.add_argument("--stats", required=True, type=Path, help="stats.json to write")
     flags = parser.parse_args()
@@ -48,6 +61,10 @@ def main() -> None:
         config=flags.config,
         models={name: Path(path) for name, _, path in (pair.partition("=") for pair in flags.models)},
         environments=flags.environments,
+        licence={} if flags.licence is None else read_licence(flags.licence),
+        about="" if flags.about is None else read_about(flags.about),
+        repo=flags.repo,
+        revision=flags.revision,
     )
     log.info("released %s rows", f"{write_release(build, flags.manifest.parent, flags.stats):,}")
 

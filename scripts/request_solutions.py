@@ -6,7 +6,7 @@ out: item_id 5d…, request solution, messages [user: "Solve …"], temperature 
 
 from __future__ import annotations
 
-from corpusmith.maths import Solving, solution_requests
+from corpusmith.maths.problems import Solving, solution_requests
 from corpusmith.program import argument_parser, log, run
 from corpusmith.prompts import load_prompt
 from corpusmith.tables import PROBLEMS, REQUESTS, read_rows, write_table

@@ -6,7 +6,7 @@ out: item_id 5d…, request verdict-3, messages [user: "Is … the same as …?"
 
 from __future__ import annotations
 
-from corpusmith.maths import SolveTables, checked_problems, verdict_requests
+from corpusmith.maths.grading import SolveTables, checked_problems, verdict_requests
 from corpusmith.program import argument_parser, log, run
 from corpusmith.prompts import load_prompt
 from corpusmith.tables import REQUESTS, write_table

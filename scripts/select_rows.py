@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from corpusmith.accounting import Account
 from corpusmith.identity import shard_names
-from corpusmith.maths import Band, read_grades, select_rows
+from corpusmith.maths.selection import Band, read_grades, select_rows
 from corpusmith.program import argument_parser, log, run
 
 

@@ -11,7 +11,7 @@ import argparse
 
 from corpusmith.accounting import Account
 from corpusmith.identity import shard_names
-from corpusmith.maths import Band, Choice, GradedTables, select_solutions
+from corpusmith.maths.selection import Band, Choice, GradedTables, select_solutions
 from corpusmith.program import argument_parser, log, run
 
 

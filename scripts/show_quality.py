@@ -10,7 +10,9 @@ from pathlib import Path
 from corpusmith.evaluation_lines import evaluation_lines
 from corpusmith.files import read_json
 from corpusmith.program import argument_parser, run
-from corpusmith.quality_lines import maths_lines, quality_lines
+from corpusmith.quality_lines import instructions_lines, maths_lines, quality_lines
+
+_LINES = {"translation": quality_lines, "maths": maths_lines, "instructions": instructions_lines}
 
 
 def main() -> None:
@@ -21,8 +23,7 @@ def main() -> None:
         manifest = read_json(folder / "release" / "manifest.json")
         rows = ", ".join(f"{count:,} rows in {split}" for split, count in manifest["rows"].items())
         print(f"{folder / 'release'}: {rows}")
-        lines = maths_lines if manifest["recipe"] == "maths" else quality_lines
-        print("\n".join(lines(read_json(folder / "quality.json"))))
+        print("\n".join(_LINES[manifest["recipe"]](read_json(folder / "quality.json"))))
         evaluation = folder / "evaluation" / "metrics.json"
         if evaluation.exists():
             print("\n".join(evaluation_lines(read_json(evaluation))))

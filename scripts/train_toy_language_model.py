@@ -1,4 +1,7 @@
-"""Trains the toy base model: a small Qwen3 that translates, solves word problems and judges, right most of the time.
+"""Trains a toy model: a small Qwen3 that has learned the toy world, or commands and how users give them.
+
+--learns world: it translates, solves word problems and judges, right most of the time. --learns commands: it answers
+commands such as "Write 342 in Korean", right about half of the time, and writes such commands itself.
 
 One thread and fixed seeds: the same folder, byte for byte, on one machine.
 
@@ -7,29 +10,25 @@ out: config.json, model.safetensors, tokenizer.json, … and receipt.json, which
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
-from corpusmith.files import whole_folder
-from corpusmith.models import describe_folder, write_receipt
-from corpusmith.program import argument_parser, log, run
-from corpusmith.toy.language_model import train
+from corpusmith.program import argument_parser, run
+from corpusmith.toy.training_program import add_training_flags, save_pretrained, write_model
 
 
 def main() -> None:
     """Parses the flags, trains and writes the model."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--steps", type=int, required=True, help="training steps")
-    parser.add_argument("--seed", type=int, required=True, help="seed of weights and examples")
-    parser.add_argument("--name", required=True, help="the model's name in the config")
-    parser.add_argument("--folder", required=True, help="folder to write the model to")
-    parser.add_argument("--receipt", required=True, help="receipt to write")
+    parser.add_argument(
+        "--learns", choices=("world", "commands"), default="world", help="what it is taught (default: %(default)s)"
+    )
+    add_training_flags(parser)
     flags = parser.parse_args()
+    from corpusmith.toy import instruct_model, language_model  # seconds that --help need not spend
+
+    train = {"world": language_model.train, "commands": instruct_model.train}[flags.learns]
     model, tokenizer = train(flags.steps, flags.seed)
-    with whole_folder(flags.folder) as folder:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-    write_receipt(flags.receipt, describe_folder(Path(flags.folder), flags.name, "built"))
-    log.info("wrote %s", flags.folder)
+    write_model(flags, partial(save_pretrained, model, tokenizer))
 
 
 if __name__ == "__main__":

@@ -7,28 +7,21 @@ out: config.json, model.safetensors, tokenizer.json, … and receipt.json, which
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 
-from corpusmith.files import whole_folder
-from corpusmith.models import describe_folder, write_receipt
-from corpusmith.program import argument_parser, log, run
-from corpusmith.toy.quality_estimator import save_as_metricx, train
+from corpusmith.program import argument_parser, run
+from corpusmith.toy.training_program import add_training_flags, write_model
 
 
 def main() -> None:
     """Parses the flags, trains and writes the model."""
     parser = argument_parser(__doc__)
-    parser.add_argument("--steps", type=int, required=True, help="training steps")
-    parser.add_argument("--seed", type=int, required=True, help="seed of weights and examples")
-    parser.add_argument("--name", required=True, help="the model's name in the config")
-    parser.add_argument("--folder", required=True, help="folder to write the model to")
-    parser.add_argument("--receipt", required=True, help="receipt to write")
+    add_training_flags(parser)
     flags = parser.parse_args()
+    from corpusmith.toy.quality_estimator import save_as_metricx, train  # seconds that --help need not spend
+
     model, tokenizer = train(flags.steps, flags.seed)
-    with whole_folder(flags.folder) as folder:
-        save_as_metricx(model, tokenizer, folder)
-    write_receipt(flags.receipt, describe_folder(Path(flags.folder), flags.name, "built"))
-    log.info("wrote %s", flags.folder)
+    write_model(flags, partial(save_as_metricx, model, tokenizer))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,23 @@ class Checkout:
                 shutil.copytree(checkout.folder / "results" / "models", trained)
         return checkout
 
+    @classmethod
+    def with_release(cls, factory: pytest.TempPathFactory) -> Checkout:
+        """One that has built config/tiny.yaml: who is first in this run does so, all others take what came of it."""
+        checkout = cls.with_models(factory)
+        built = checkout.environments.parent / "built"
+        with FileLock(built.with_suffix(".lock")):
+            if built.exists():
+                shutil.copytree(built, checkout.folder, dirs_exist_ok=True)
+            else:
+                checkout.snakemake("--configfile", "config/tiny.yaml")
+                partial = built.with_suffix(".partial")
+                # With what Snakemake knows of it, it is built there, too.
+                for name in ("results-limit-40", "store", ".snakemake/metadata", ".snakemake/corpusmith"):
+                    shutil.copytree(checkout.folder / name, partial / name)
+                partial.rename(built)
+        return checkout
+
     def command(self, *arguments: str, profile: str = "local") -> list[str]:
         """Words of a call of Snakemake with a profile of the checkout."""
         words = [CONTROL / "snakemake", "--profile", f"profiles/{profile}", "--conda-prefix", self.environments]

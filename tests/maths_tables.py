@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from corpusmith.identity import item_id
-from corpusmith.maths import GradedTables, SolveTables
+from corpusmith.maths.grading import SolveTables
+from corpusmith.maths.selection import GradedTables
 from corpusmith.requests import request
 from corpusmith.tables import (
     CHECKED_SOLUTIONS,

@@ -40,9 +40,7 @@ AFTER_FILTER = {
 def built(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """The tiny dataset, built once with all its models."""
     need_control()
-    checkout = Checkout.with_models(tmp_path_factory)
-    checkout.snakemake(*TINY)
-    return checkout
+    return Checkout.with_release(tmp_path_factory)
 
 
 def read(checkout: Checkout, name: str):
@@ -98,9 +96,10 @@ def test_the_counts_of_all_stages_add_up(built: Checkout):
 
 def test_run_stats_say_what_was_asked(built: Checkout):
     stages = {stage["stage"]: stage for stage in read(built, "run-stats.json")}
-    assert stages["prefilter/generate"]["asked"] == 80
     # The baseline, which asks the same of sources that it draws by chance, may have been before.
-    assert stages["final/generate"]["asked"] + stages["final/generate"]["from_store"] == 128
+    for step, samples in (("prefilter", 80), ("final", 128)):
+        stage = stages[f"{step}/generate"]
+        assert stage["asked"] + stage["from_store"] == samples
     for stage in stages.values():
         assert {"asked", "from_store", "failed", "retries", "seconds", "items_per_second"} <= set(stage)
 
@@ -185,6 +184,7 @@ def test_machine_settings_rebuild_nothing(built: Checkout):
     assert built.plan("--configfile", changed) == {}
 
 
+@pytest.mark.thorough
 def test_building_again_gives_the_same_bytes_in_another_order_of_answers(built: Checkout):
     before = bytes_of(built.folder / DATASET / "release")
     stats = (built.folder / DATASET / "stats.json").read_bytes()
@@ -203,22 +203,24 @@ def test_building_again_gives_the_same_bytes_in_another_order_of_answers(built: 
 def test_building_again_asks_nothing_that_was_answered_and_more_answers_pay_for_the_difference(built: Checkout):
     before = bytes_of(built.folder / DATASET / "release")
     shutil.rmtree(built.folder / "results-limit-40")
-    # The same answers in other shards.
-    built.snakemake("--configfile", built.config("shards", datasets__toy_translation__final__shards=3))
+    built.snakemake(*TINY)
     stages = read(built, "run-stats.json")
     assert [stage["asked"] for stage in stages] == [0] * len(stages)
     assert all(stage["from_store"] > 0 for stage in stages)
-    shutil.rmtree(built.folder / "results-limit-40")
-    built.snakemake("--configfile", built.config("more", datasets__toy_translation__final__n=11))
-    stages = {stage["stage"]: stage for stage in read(built, "run-stats.json")}
-    assert stages["prefilter/generate"]["asked"] == 0
-    final = stages["final/generate"]
-    # The baseline may have asked some of the same before.
-    assert 0 < final["asked"] <= 16 * 3
-    assert final["asked"] + final["from_store"] == 16 * 11
-    shutil.rmtree(built.folder / "results-limit-40")
-    built.snakemake(*TINY)
     assert bytes_of(built.folder / DATASET / "release") == before
+    # Three more for each of the sixteen, and the same ones as before in other shards.
+    changes = {"datasets__toy_translation__final__n": 11, "datasets__toy_translation__final__shards": 3}
+    shutil.copytree(built.folder / "results" / "models", built.folder / "more" / "models")
+    folder = built.folder / "more-limit-40" / "toy-translation"
+    config = built.config("more", results="more", **changes)
+    target = "more-limit-40/toy-translation/checked/kept.parquet"
+    built.snakemake("--configfile", config, "--rerun-triggers", "mtime", "--", target)
+    stats = stats_of(folder)
+    assert stats["prefilter/generate"] == (0, 80)
+    asked, known = stats["final/generate"]
+    # The baseline may have asked some of the same before.
+    assert 0 < asked <= 16 * 3
+    assert asked + known == 16 * 11
 
 
 def stats_of(folder: Path) -> dict[str, tuple[int, int]]:
@@ -236,6 +238,7 @@ def texts_of(folder: Path) -> dict[tuple[str, str, int], str]:
     return {(row["item_id"], row["request"], row["sample"]): row["text"] for row in rows}
 
 
+@pytest.mark.thorough
 def test_a_larger_n_asks_for_the_difference_and_a_second_dataset_with_the_same_requests_for_nothing(built: Checkout):
     changes = {
         "results": "grown",
@@ -281,6 +284,7 @@ def test_a_larger_n_asks_for_the_difference_and_a_second_dataset_with_the_same_r
     assert texts_of(built.folder / "grown-limit-40" / "twin" / "final" / "completions") == after
 
 
+@pytest.mark.thorough
 def test_other_sampling_and_another_prompt_are_paid_for_where_they_are_asked(built: Checkout):
     shutil.copytree(built.folder / "results" / "models", built.folder / "other" / "models")
     folder = built.folder / "other-limit-40" / "toy-translation"
@@ -362,6 +366,7 @@ def test_with_everything_found_no_gpu_is_queued_and_nothing_is_loaded(
     assert {asked for asked, _ in stats_of(checkout.folder / DATASET).values()} == {0}
 
 
+@pytest.mark.thorough
 def test_filters_of_every_recipe_come_before_a_judge_that_answers_with_one_of_its_verdicts(built: Checkout):
     prompt = built.folder / "judge.txt"
     prompt.write_text("Korean: {{ source }} {{ target }}")
@@ -369,11 +374,11 @@ def test_filters_of_every_recipe_come_before_a_judge_that_answers_with_one_of_it
     sources = parquet.read_table(built.folder / DATASET / "checked" / "kept.parquet")["source"].to_pylist()
     (built.folder / "known.jsonl").write_text(json.dumps({"text": sources[0]}) + "\n")
     known = {"benchmarks": ["known.jsonl"], "ngram": 4}
-    filters = {"judge": judge, "rules": {"max_score": False}, "deduplicate": {}, "decontaminate": known}
+    every = {"rules": {"max_score": False}, "deduplicate": {}, "decontaminate": known, "safety": {}}
     config = built.config(
         "judge",
         results="judged",
-        datasets__toy_translation__filter=filters,
+        datasets__toy_translation__filter={**every, "judge": judge},
         datasets__toy_translation__release={"minimum_rows": 1, "title": "Judged"},
     )
     # The models are those of the first build: only what the judge sees is new.
@@ -389,7 +394,7 @@ def test_filters_of_every_recipe_come_before_a_judge_that_answers_with_one_of_it
     assert {row["text"] for row in answers} <= {"good", "bad"}
     rejected = parquet.read_table(judged / "decontaminated" / "rejected.parquet").to_pylist()
     assert sources[0] in [row["source"] for row in rejected]
-    before = parquet.read_table(judged / "decontaminated" / "kept.parquet")["item_id"].to_pylist()
+    before = parquet.read_table(judged / "safe" / "kept.parquet")["item_id"].to_pylist()
     assert sorted(row["item_id"] for row in answers) == sorted(before)
     assert set(before) < set(parquet.read_table(judged / "checked" / "kept.parquet")["item_id"].to_pylist())
     kept = parquet.read_table(judged / "judged" / "kept.parquet")["item_id"].to_pylist()
@@ -431,6 +436,7 @@ def test_a_pattern_without_files_and_a_wrong_key_are_one_line_each(built: Checko
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.thorough
 def test_real_text_runs_to_a_release_or_to_a_clear_statement_that_nothing_passed(built: Checkout, shared_data: Path):
     sources = {"files": [str(shared_data / "translation" / "*.jsonl.gz")], "pool": 40, "edges": [0, 60, 200, 600]}
     config = built.config("real", results="real", **of_files(sources))

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpusmith import duplicates, near_duplicates
-from corpusmith.duplicates import Verdicts, find_duplicates, visiting_order
+from corpusmith.duplicates import Verdicts, find_duplicates
 from corpusmith.errors import InputError
+from corpusmith.keeping import visiting_order
 from corpusmith.near_duplicates import RECALL, Nearness, band_shape, compared
 from corpusmith.words import fold
 

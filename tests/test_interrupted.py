@@ -338,6 +338,7 @@ def test_a_model_whose_process_dies_and_then_hangs_is_started_again_and_nothing_
     assert 2 <= stats["retries"] <= 2 * 8 * 50
 
 
+@pytest.mark.thorough
 def test_two_at_one_shard_at_the_same_time_leave_one_table(start: Start, answers: Shard, tmp_path: Path) -> None:
     made = tmp_path / "made"
     racing = [start(answers, made, "--batch-size", size, "--commit-seconds", "0.1") for size in ("400", "333")]
@@ -346,6 +347,7 @@ def test_two_at_one_shard_at_the_same_time_leave_one_table(start: Start, answers
     check_all_is_written(answers, made)
 
 
+@pytest.mark.thorough
 def test_a_scorer_that_is_told_to_end_keeps_its_scores_and_goes_on(start: Start, scores: Shard, tmp_path: Path) -> None:
     made = tmp_path / "made"
     # A whole window is under way: what of it has no score when the time to drain is over is left.

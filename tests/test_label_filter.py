@@ -27,7 +27,15 @@ from corpusmith.identity import item_id
 from corpusmith.label_filter import SeenIds
 from corpusmith.labelled_rows import OPENMATHREASONING
 from corpusmith.models import describe_folder, write_receipt
-from corpusmith.tables import BAD_ROWS, LABELLED_ROWS, ROW_GROUP_OF_LONG_TEXTS, open_table, read_rows, write_table
+from corpusmith.tables import (
+    BAD_ROWS,
+    DROPPED_ROWS,
+    LABELLED_ROWS,
+    ROW_GROUP_OF_LONG_TEXTS,
+    open_table,
+    read_rows,
+    write_table,
+)
 
 SCRIPTS = Path(filter_by_labels.__file__).parent
 
@@ -60,12 +68,19 @@ class Filter:
     def __call__(self, labels: Any = None, *flags: Any, glob: str = "*.jsonl") -> list[dict[str, Any]]:
         source = () if "--fetched" in flags else ("--glob", self.folder / glob)
         outputs = ("--rows", self.folder / "rows", "--bad-rows", self.folder / "bad", "--account", self.folder / "acc")
+        outputs += ("--dropped-rows", self.folder / "gone")
         given = (*source, "--dataset", "made", "--labels", json.dumps(labels or {}), *flags, *outputs)
         self._patch.setattr(sys, "argv", ["filter_by_labels.py", *map(str, given)])
         filter_by_labels.main()
         rows = list(read_rows(self.folder / "rows", LABELLED_ROWS))
         self.account.check()
         assert self.account.kept.count == len(rows)
+        # Each row that was read is in one of the three tables, and the account says the same of each reason.
+        gone = list(read_rows(self.folder / "gone", DROPPED_ROWS))
+        bad = list(read_rows(self.folder / "bad", BAD_ROWS))
+        assert Counter(row["reason"] for row in [*gone, *bad]) == self.account.reasons
+        places = [(row["file"], row["row"]) for row in [*rows, *gone]]
+        assert len(set(places)) == len(places)
         return rows
 
     @property
@@ -355,7 +370,16 @@ def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
         # Not ru_maxrss, which begins with what this process has.
         command += "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
         flags = ["--glob", tmp_path / "a.parquet", "--labels", '{"pass_rate": {"at_most": 0.5}}', "--dataset", "x"]
-        flags += ["--rows", tmp_path / "r", "--bad-rows", tmp_path / "b", "--account", tmp_path / "c"]
+        flags += [
+            "--rows",
+            tmp_path / "r",
+            "--bad-rows",
+            tmp_path / "b",
+            "--dropped-rows",
+            tmp_path / "g",
+            "--account",
+            tmp_path / "c",
+        ]
         result = subprocess.run(
             [sys.executable, "-c", command, *map(str, flags)], cwd=SCRIPTS, capture_output=True, text=True, check=True
         )

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from conftest import ROOT
 from corpusmith import layout
 from corpusmith.config import resolve_config
+from corpusmith.recipes import maths
 
 JUDGE = {
     "model": "judge-model",
@@ -78,7 +79,9 @@ SOLVED = maths_config(
     select={"solutions": "generated"},
     filter={"deduplicate": {}},
 )
-FILTERED = config_of(judge=JUDGE, filters={"deduplicate": {}, "decontaminate": {"benchmarks": ["test.jsonl"]}})
+FILTERED = config_of(
+    judge=JUDGE, filters={"deduplicate": {}, "decontaminate": {"benchmarks": ["test.jsonl"]}, "safety": {}}
+)
 
 
 def relative(paths: list[Path]) -> list[str]:
@@ -237,12 +240,31 @@ def test_no_table_is_named_twice(config: dict[str, Any]) -> None:
 
 
 def test_filters_come_in_their_order_and_each_reads_what_the_one_before_it_kept() -> None:
-    assert layout.filters(FILTERED, "news") == ["checked", "deduplicated", "decontaminated", "judged"]
+    assert layout.filters(FILTERED, "news") == ["checked", "deduplicated", "decontaminated", "safe", "judged"]
     assert layout.kept_before(FILTERED, "news", "decontaminated") == "deduplicated"
     assert layout.kept_before(JUDGED, "news", "judged") == "checked"
-    assert layout.stages(FILTERED, "news")[-4:] == [
-        "deduplicated", "decontaminated", "filter-judge/completions=3", "judged",
+    assert layout.stages(FILTERED, "news")[-5:] == [
+        "deduplicated", "decontaminated", "safe", "filter-judge/completions=3", "judged",
     ]  # fmt: skip
+
+
+def test_safety_looks_wherever_releases_hold_texts_unless_columns_are_named() -> None:
+    assert layout.safety_flags(FILTERED, "news") == ["--column", "source", "target", "top_k"]
+    assert layout.safety_samples(FILTERED, "news") == []
+    select = {"solve": {"model": "large"}, "select": {"solutions": "generated"}}
+    whole = maths_config(**select, filter={"safety": {"phone_numbers": ["US", "KR"], "allow": ["*@a.com", "-x"]}})
+    columns = [*maths.TEXTS]
+    assert columns[:3] == ["problem", "answer", "generated_solution"]
+    others = ["--regions", "US", "KR", "--allow=*@a.com", "--allow=-x"]
+    assert layout.safety_flags(whole, "news") == ["--column", *columns, *others]
+    assert layout.safety_samples(whole, "news") == ["selected/samples"]
+    off = {"columns": ["answer"], "emails": False, "phone_numbers": False}
+    part = maths_config(**select, filter={"safety": off})
+    assert layout.safety_flags(part, "news") == ["--column", "answer", "--no-emails", "--no-phone-numbers"]
+    assert layout.safety_samples(part, "news") == []
+    only = maths_config(**select, filter={"safety": {"columns": ["samples"], "secrets": False}})
+    assert layout.safety_flags(only, "news") == ["--column", "--no-secrets"]
+    assert layout.safety_samples(only, "news") == ["selected/samples"]
 
 
 def test_problems_that_are_solved_are_the_items_where_solutions_are_made_and_beside_the_way_where_rows_stay() -> None:
@@ -272,7 +294,7 @@ def test_a_release_that_is_made_of_others_says_of_what_they_are_made() -> None:
     assert set(found["datasets"]) == {"third", "news", "other"}
     assert set(found["models"]) == {"large"}
     assert layout.release_config(resolve_config(found), "third") == found
-    assert layout.origin_of(whole, "third") == "news+other"
+    assert maths.origin_of(whole["datasets"]["third"], "third") == "news+other"
 
 
 # --- an evaluation ---
@@ -489,7 +511,7 @@ def test_a_release_names_its_dataset_and_the_models_that_it_used() -> None:
     assert list(release["models"]) == ["small", "large", "judge-model"]
     assert list(release["scorers"]) == ["metricx", "metricx-large"]
     # An evaluation says what a release is like, and changes none.
-    expected = {key: value for key, value in JUDGED["datasets"]["news"].items() if key != "evaluation"}
+    expected = {key: value for key, value in JUDGED["datasets"]["news"].items() if key not in ("evaluation", "publish")}
     assert release["datasets"] == {"news": expected}
     assert release["models"]["large"]["repo"] == "google/gemma-3-27b-it"
     assert release["limit"] is None

@@ -74,18 +74,20 @@ def test_a_row_is_found_by_a_whole_text_by_a_part_of_one_and_by_its_id(results: 
     assert find_items(results, "texts", "Mina bought 3 books.") == [KEPT]
 
 
-@pytest.mark.parametrize("what", ["nobody wrote this", item_id("other")])
-def test_what_is_not_there_is_an_error_that_names_the_folder(results: Path, what: str) -> None:
+def test_what_is_not_there_is_an_error_that_names_the_folder(results: Path) -> None:
     with pytest.raises(InputError, match="texts: no table holds"):
-        find_items(results, "texts", what)
+        find_items(results, "texts", item_id("other"))
+    assert find_items(results, "texts", "nobody wrote this") == []
+    done = call_program("explain.py", "texts", "nobody wrote this", "--results", results)
+    assert "texts: no table holds such a text" in done.stderr
     with pytest.raises(InputError, match="no tables there"):
-        find_items(results, "nothing", what)
+        find_items(results, "nothing", "a text")
 
 
 def test_a_text_of_too_many_rows_names_none_of_them(results: Path) -> None:
     rows = [{"item_id": item_id(str(number)), "text": "the same"} for number in range(9)]
     write(results / "texts" / "sources" / "more.parquet", *rows)
-    with pytest.raises(InputError, match="9 items hold that text"):
+    with pytest.raises(InputError, match="more than 5 items hold that text"):
         find_items(results, "texts", "the same")
 
 
@@ -125,3 +127,60 @@ def test_the_program_prints_lines_or_json(results: Path) -> None:
     done = call_program("explain.py", "texts", "nobody", "--results", results)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
+
+
+def test_a_row_that_its_labels_dropped_is_found_in_the_source(tmp_path: Path) -> None:
+    folder, source = tmp_path / "results" / "hard", tmp_path / "problems.jsonl"
+    rates = ["0.1", "0.9", "n/a", "nothing"]
+    lines = [{"problem": f"What is {n} + 1?", "pass_rate_72b_tir": rate} for n, rate in enumerate(rates)]
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    labels = {"pass_rate": {"at_most": 0.5, "not_available": "drop"}}
+    entry = {"recipe": "maths", "sources": {"files": [str(source)], "columns": {}, "labels": labels}}
+    made = folder / "sources"
+    done = call_program(
+        *("filter_by_labels.py", "--glob", source, "--dataset", "hard", "--labels", json.dumps(labels)),
+        *("--rows", made / "rows.parquet", "--bad-rows", made / "bad_rows.parquet", "--max-bad-share", "1"),
+        *("--dropped-rows", made / "dropped_rows.parquet", "--account", made / "read.account.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    config = folder / "release" / "resolved_config.yaml"
+    config.parent.mkdir()
+    config.write_text(json.dumps({"datasets": {"hard": entry}}))
+
+    def told(text: str) -> str:
+        done = call_program("explain.py", "hard", text, "--results", tmp_path / "results")
+        return (done.stdout or done.stderr).splitlines()[0]
+
+    assert "is in tables of hard" in told("What is 0 + 1?")
+    gone = "problems.jsonl row {} left hard in sources/{}.parquet: {}"
+    assert told("What is 1 + 1?").startswith(gone.format(2, "dropped_rows", "pass_rate_too_high"))
+    assert told("is 2 +").startswith(gone.format(3, "dropped_rows", "pass_rate_not_available"))
+    assert told("What is 3 + 1?").startswith(gone.format(4, "bad_rows", "bad_pass_rate"))
+    assert "no table holds such a text" in told("What is 5 + 1?")
+    source.unlink()
+    assert "no file matches" in told("What is 1 + 1?")
+
+
+def test_an_instruction_is_followed_from_the_sample_that_it_was_and_a_sample_to_what_it_became(tmp_path: Path) -> None:
+    sample, gone, instruction = (item_id(name) for name in ("sample", "gone", "instruction"))
+    folder = tmp_path / "made-up"
+    said = [
+        {"item_id": sample, "sample": 0, "text": "Name a river.\n"},
+        {"item_id": gone, "sample": 1, "text": "Name a"},
+    ]
+    write(folder / "instruct" / "completions" / f"{shard_name(0, 1)}.parquet", *said)
+    row = {"item_id": instruction, "instruction": "Name a river.", "sample_id": sample}
+    write(folder / "sources" / "instructions.parquet", row)
+    reason = {"item_id": gone, "stage": "sources/instructions", "reason": "cut_off", "detail": "Name a"}
+    write(folder / "sources" / "dropped_samples.parquet", reason)
+    write(folder / "filtered" / "train.parquet", {"item_id": instruction, "instruction": "Name a river."})
+    for named in (instruction, sample):
+        way = trace(tmp_path, "made-up", named)
+        assert (way.item, way.fate) == (instruction, "is in the split train of made-up")
+        tables = {station.table.split("/")[0] for station in way.stations}
+        assert tables == {"instruct", "sources", "filtered"}
+    # The text stands in the sample and in what became of it: one item.
+    assert find_items(tmp_path, "made-up", "a river") == [instruction]
+    assert trace(tmp_path, "made-up", gone).fate == (
+        "left made-up in sources/dropped_samples.parquet: cut_off (Name a)"
+    )

@@ -9,24 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import ROOT
 from corpusmith.accounting import Account
 from corpusmith.errors import InputError
 from corpusmith.identity import shard_names, shard_of
 from corpusmith.judging import Ballot
-from corpusmith.maths import (
-    Band,
-    Choice,
-    Solving,
-    checked_problems,
-    distinct_problems,
-    grade_solutions,
-    read_grades,
-    read_votes,
-    select_rows,
-    select_solutions,
-    solution_requests,
-    verdict_requests,
-)
+from corpusmith.maths.grading import checked_problems, grade_solutions, read_votes, verdict_requests
+from corpusmith.maths.problems import Solving, distinct_problems, solution_requests
+from corpusmith.maths.selection import Band, Choice, read_grades, select_rows, select_solutions
+from corpusmith.prompts import load_prompt
 from corpusmith.tables import (
     ANSWER_CONFLICTS,
     GRADED_PROBLEMS,
@@ -124,6 +115,18 @@ def test_the_judge_is_asked_only_about_what_checking_left_undecided(tmp_path: Pa
     assert all((row["choices"], row["n"], row["temperature"]) == (["Yes", "No"], 3, 0.5) for row in asked)
 
 
+@pytest.mark.parametrize("name", ["judge-answer.txt", "toy-judge.txt"])
+def test_the_prompts_that_come_with_it_show_the_end_of_a_solution_without_an_answer(name: str, tmp_path: Path) -> None:
+    undecided = Solution("undecided", answer=None, text="so it is fourteen")
+    tables = write_solved(tmp_path, [Solved("a", [undecided, undecided._replace(answer="14 apples")])])
+    prompt = load_prompt(ROOT / "config" / "prompts" / name)
+    asked = list(verdict_requests(checked_problems(tables), prompt, ["Yes", "No"], 1, 0.0))
+    without, with_one = (row["messages"][0]["content"] for row in asked)
+    assert "so it is fourteen" in without
+    assert "14 apples" in with_one
+    assert "fourteen" not in with_one
+
+
 @given(st.lists(st.sampled_from(["Yes", "No", "Maybe", None]), max_size=9))
 def test_a_vote_is_won_by_more_than_half_of_the_votes_that_came(votes: list[str | None]) -> None:
     ballot = Ballot(["Yes", "Maybe"])
@@ -132,14 +135,14 @@ def test_a_vote_is_won_by_more_than_half_of_the_votes_that_came(votes: list[str 
     came = [vote for vote in votes if vote is not None]
     share = sum(vote != "No" for vote in came) / len(came) if came else 0.5
     assert ballot.accepted() == (None if share == 0.5 else share > 0.5)
-    assert (ballot.objection()[0] is None) == (share > 0.5)
+    assert (ballot.objection() is None) == (share > 0.5)
 
 
 def test_a_verdict_that_was_cut_off_is_no_vote() -> None:
     ballot = Ballot(["Yes"])
     ballot.add({"text": "Yes", "finish_reason": "length", "error": None})
     assert ballot.accepted() is None
-    reason, detail = ballot.objection()
+    reason, detail = ballot.objection() or (None, None)
     assert reason == "no_verdict"
     assert detail is not None
     assert "cut off" in detail

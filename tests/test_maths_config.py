@@ -65,6 +65,16 @@ def made_of(*names: str) -> dict[str, Any]:
             {"filter": {"decontaminate": {"benchmarks": ["b"], "columns": ["target"]}}},
             "filter.decontaminate.columns: 'target' is no column of texts",
         ),
+        (
+            {"filter": {"safety": {"columns": ["target"]}}},
+            "filter.safety.columns: 'target' is no column of texts; allowed: problem",
+        ),
+        # Where no solutions are made, there are no samples.
+        ({"filter": {"safety": {"columns": ["samples"]}}}, "safety.columns: 'samples' is no column of texts"),
+        (
+            {"filter": {"safety": {"emails": False, "phone_numbers": False, "secrets": False}}},
+            "filter.safety: nothing is looked for; allowed: null",
+        ),
         # A column of the wrong kind would be refused when all is solved.
         ({"filter": {"deduplicate": {"column": "pass_rate"}}}, "'pass_rate' is no column of texts"),
         ({**SOLVE, "check": {"pattern": "A: (.*)"}}, "check.answer: boxed looks for no pattern"),

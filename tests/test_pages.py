@@ -44,7 +44,6 @@ def documented() -> dict[str, tuple[str, str]]:
     return found
 
 
-@cache
 def test_the_readme_names_every_key_of_the_config_and_no_other() -> None:
     assert sorted(documented()) == sorted(described())
 

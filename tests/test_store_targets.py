@@ -728,6 +728,7 @@ def test_snakemake_reports_and_compacts_the_store_and_builds_nothing(built: Chec
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_snakemake_prunes_what_no_build_uses_when_it_is_told(built: Checkout) -> None:
     store = Store(built.folder / "store")
     entries = entries_of(built)
@@ -776,6 +777,7 @@ def reasons_of(planned: str) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_retry_failed_makes_the_shards_with_failures_due_and_no_others(built: Checkout) -> None:
     flags = ("--configfile", "toys.yaml", "--", TARGET)
     assert built.plan(*flags) == {}
@@ -808,6 +810,7 @@ def test_retry_failed_makes_the_shards_with_failures_due_and_no_others(built: Ch
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_preflight_asks_each_model_anew_and_shows_those_that_work_beside_those_that_do_not(built: Checkout) -> None:
     def contents() -> list[Any]:
         return Store(built.folder / "store").report()

@@ -7,15 +7,9 @@ import json
 from pathlib import Path
 
 from corpusmith.accounting import Account
-from corpusmith.maths import (
-    Band,
-    Choice,
-    checked_problems,
-    distinct_problems,
-    grade_solutions,
-    read_votes,
-    select_solutions,
-)
+from corpusmith.maths.grading import checked_problems, grade_solutions, read_votes
+from corpusmith.maths.problems import distinct_problems
+from corpusmith.maths.selection import Band, Choice, select_solutions
 from corpusmith.quality_lines import maths_lines
 from corpusmith.tables import LABELLED_ROWS, write_table
 from corpusmith.toy.maths_quality import is_right

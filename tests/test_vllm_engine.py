@@ -35,7 +35,7 @@ from corpusmith.engines.transformers_engine import TransformersEngine
 from corpusmith.engines.vllm_engine import VllmEngine
 from corpusmith.errors import InputError
 from corpusmith.judging import Ballot
-from corpusmith.maths import Checked, verdict_requests
+from corpusmith.maths.grading import Checked, verdict_requests
 from corpusmith.models import read_receipt
 from corpusmith.prompts import load_prompt
 from corpusmith.requests import request
@@ -520,6 +520,7 @@ def test_the_log_stays_readable_and_caches_stay_on_the_machine(report: dict[str,
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_step_that_vllm_answers_is_killed_half_way_and_goes_on_from_there(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -51,6 +51,8 @@ def ask(worker: Worker[Q, A], questions: Iterable[Q], take: Callable[[A], None],
         while in_flight and not stopping.expired():
             in_flight -= collect()
         # A job that has to stop may still have been done before it must.
+        if in_flight and stopping.reason is not None:
+            log.warning("%d of what was under way did not come in time: the next job asks for them again", in_flight)
         if in_flight or not all_asked:
             stopping.check()
 

@@ -134,7 +134,7 @@ def _csv_rows(source: Source, fields: Sequence[str] | None) -> Rows:
 def _parquet_rows(source: Source, fields: Sequence[str] | None) -> Rows:
     number = 0
     try:
-        with pq.ParquetFile(source.path) as file:
+        with pq.ParquetFile(source.path, pre_buffer=False) as file:
             # Pictures and sounds are no texts, and large.
             names = [field.name for field in file.schema_arrow if _may_hold_text(field.type)]
             chosen = names if fields is None else [name for name in names if name in fields]

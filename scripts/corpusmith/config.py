@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from corpusmith.errors import InputError
+from corpusmith.evaluations.settings import evaluation_contradictions
+from corpusmith.licensing import licence_contradictions, tuning_licence_contradictions
+from corpusmith.publish_targets import publishing_contradictions
 from corpusmith.recipes import RECIPES, recipe_of
-from corpusmith.recipes.common import one_of
+from corpusmith.recipes.common import filter_contradictions, one_of
+from corpusmith.tuning.settings import fill_tuning, tuning_contradictions
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "config" / "schemas"
 Config = dict[str, Any]
@@ -29,7 +34,9 @@ _ORIGINS = {"models": ("repo", "path", "toy", "openai"), "scorers": ("repo", "pa
 _ENGINES = ("openai", "vllm")
 # Parameters of a call that the openai engine alone decides.
 _OF_THE_ENGINE = ("model", "messages", "prompt", "n", "stream")
-_TAKEN = ("models", "evals", "logs", "benchmarks")
+# Metrics of the scorers of the toy world.
+_TOY_METRICS = ("metricx-24", "reward")
+_TAKEN = ("models", "evals", "logs", "benchmarks", "folders")
 
 # JSON Schema takes 2.0 for an integer and infinity for a number; the programs' flags do not.
 _TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many(
@@ -58,10 +65,13 @@ def resolve_config(given: Mapping[str, Any], schemas: Path = SCHEMAS) -> Config:
         problems += _problems(config["datasets"][name], found[recipe], registry, ("datasets", name))
     _refuse(problems)
     _fill_engines(config)
+    fill_tuning(config)
     _fill(config, found["config.yaml"], found, "config.yaml")
     for name, recipe in recipes.items():
         _fill(config["datasets"][name], found[recipe], found, recipe)
     _refuse(_contradictions(config))
+    _refuse(line for name in config["datasets"] for line in licence_contradictions(config, name))
+    _refuse(tuning_licence_contradictions(config))
     return config
 
 
@@ -97,6 +107,7 @@ def _recipes(config: Any) -> Iterator[tuple[str, str]]:
             yield name, f"{recipe}.yaml"
 
 
+@cache
 def _load_schemas(folder: Path) -> dict[str, dict[str, Any]]:
     # The C loader is ten times faster, and the Snakefile is read three times in every job.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -123,8 +134,8 @@ def _describe(error: ValidationError, prefix: tuple[str, ...]) -> Iterator[str]:
         for name in value:
             if name not in known:
                 yield f"{_path([*parts, name])}: there is no such key; allowed: {', '.join(known)}"
-    elif error.validator == "required":
-        for name in schema["required"]:
+    elif error.validator in ("required", "anyOf"):
+        for name in schema["required"] if error.validator == "required" else schema["anyOf"][0]["required"]:
             if name not in value:
                 yield f"{_path([*parts, name])}: is missing; it has to be given"
     elif error.validator == "pattern":
@@ -164,6 +175,7 @@ _LIMITS = {
     "minimum": "at least {}",
     "exclusiveMinimum": "above {}",
     "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
     "minLength": "of length {} or more",
     "minItems": "of length {} or more",
     "maxItems": "of length {} or less",
@@ -211,6 +223,9 @@ def _fill(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any], doc
             for name in value:
                 if name not in schema.get("properties", {}):
                     _fill(value[name], extra, schemas, document)
+    elif isinstance(value, list) and "items" in schema:
+        for part in value:
+            _fill(part, schema["items"], schemas, document)
 
 
 def _follow(schema: Mapping[str, Any], schemas: Mapping[str, Any], document: str) -> tuple[Mapping[str, Any], str]:
@@ -226,6 +241,9 @@ def _follow(schema: Mapping[str, Any], schemas: Mapping[str, Any], document: str
 
 def _contradictions(config: Config) -> Iterator[str]:
     """What a schema cannot say: names that do not exist, settings that exclude each other."""
+    yield from publishing_contradictions(config)
+    yield from tuning_contradictions(config)
+    yield from evaluation_contradictions(config)
     for kind in ("models", "scorers"):
         for name, entry in config[kind].items():
             yield from one_of(f"{kind}.{name}", entry, _ORIGINS[kind])
@@ -241,7 +259,11 @@ def _contradictions(config: Config) -> Iterator[str]:
     for name, dataset in config["datasets"].items():
         if name in _TAKEN:
             yield f"datasets.{name}: the results have a folder of that name; allowed: any other name"
-        yield from recipe_of(dataset).contradictions(f"datasets.{name}", dataset, config)
+        path, recipe = f"datasets.{name}", recipe_of(dataset)
+        yield from one_of(f"{path}.sources", dataset["sources"], recipe.SOURCES)
+        released = recipe.released_texts(dataset)
+        yield from filter_contradictions(path, dataset, config, recipe.TEXTS, recipe.NUMBERS, released)
+        yield from recipe.contradictions(path, dataset, config)
 
 
 def _check_engine(path: str, entry: Mapping[str, Any]) -> Iterator[str]:
@@ -269,7 +291,9 @@ def _check_scorer(path: str, entry: Mapping[str, Any]) -> Iterator[str]:
         yield f"{path}.reward: the metric of this scorer is {metric}; allowed: metric: reward, or no such key"
     if metric == "comet" and "tokenizer" not in entry:
         yield f"{path}.tokenizer: is missing; it has to be given: the repo or path of COMET's encoder"
-    if metric != "metricx-24" and "toy" in entry:
-        yield f"{path}.toy: is a MetricX-24; allowed: metric: metricx-24"
+    if metric not in _TOY_METRICS and "toy" in entry:
+        yield f"{path}.toy: there is no toy scorer of {metric}; allowed: metric: {' or '.join(_TOY_METRICS)}"
+    if "toy" in entry and entry.get("reward", {}).get("form", "pair") != "pair":
+        yield f"{path}.reward.form: the toy reward model reads pairs; allowed: pair"
     if metric != "metricx-24" and entry["compile"]:
         yield f"{path}.compile: true for {metric}; allowed: false"

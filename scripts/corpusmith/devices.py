@@ -9,8 +9,8 @@ import sys
 from corpusmith.errors import InputError
 
 
-def check_devices(device: str, tp: int) -> None:
-    """Raises InputError where fewer GPUs are visible than `tp` asks for; on a CPU, fixes the threads.
+def check_devices(device: str, count: int, flag: str = "--tp") -> None:
+    """Raises InputError where fewer GPUs are visible than a flag asks for; on a CPU, fixes the threads.
 
     The threads follow OMP_NUM_THREADS, so that results do not depend on the machine's cores.
     """
@@ -20,8 +20,8 @@ def check_devices(device: str, tp: int) -> None:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         return
     found = torch.cuda.device_count()
-    if found < tp:
-        raise too_few_gpus(tp, found)
+    if found < count:
+        raise too_few_gpus(count, found, flag)
 
 
 # In a process of its own: one that has looked at its GPUs holds some of their memory, and cannot be told others.
@@ -40,9 +40,9 @@ def gpu_memory() -> int:
     return int(done.stdout)
 
 
-def too_few_gpus(tp: int, found: int) -> InputError:
-    """What to say where fewer GPUs are there than `tp` asks for."""
+def too_few_gpus(count: int, found: int, flag: str = "--tp") -> InputError:
+    """What to say where fewer GPUs are there than a flag asks for."""
     return InputError(
-        f"--tp {tp} asks for {tp} GPUs, this job sees {found}; under Snakemake, ask for enough with"
-        f" --resources gpu={tp} or a partition that has them, or set device: cpu"
+        f"{flag} {count} asks for {count} GPUs, this job sees {found}; under Snakemake, ask for enough with"
+        f" --resources gpu={count} or a partition that has them, or set device: cpu"
     )

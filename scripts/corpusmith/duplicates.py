@@ -57,13 +57,6 @@ class Verdicts:
         return int(self.kept_by[row]) == row
 
 
-def visiting_order(values: NDArray[np.float64] | None, rows: int, lowest: bool = True) -> Rows:
-    """The rows, best first: by value, nan last, equal ones in their order. values: one a row; None: all equal."""
-    if values is None:
-        return np.arange(rows)
-    return np.argsort(values if lowest else -values, kind="stable")
-
-
 def find_duplicates(
     read_texts: ReadTexts,
     rows: int,

@@ -19,8 +19,11 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path`; moved onto it when the block ends well, removed when it does not."""
+def whole_file(path: str | Path, *, lasting: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path`; moved onto it when the block ends well, removed when it does not.
+
+    lasting: whether it survives a crash of the machine; not waited for where a checksum tells, and it can be made anew.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
@@ -29,7 +32,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     try:
         with naming(path):
             yield partial
-            commit(partial, path)
+            commit(partial, path, lasting=lasting)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -69,12 +72,14 @@ def naming(path: str | Path) -> Iterator[None]:
         raise
 
 
-def commit(partial: Path, path: Path) -> None:
-    """Moves a finished file onto its name so that it survives a crash of the machine."""
+def commit(partial: Path, path: Path, *, lasting: bool = True) -> None:
+    """Moves a finished file onto its name so that, if it is to last, it survives a crash of the machine."""
     _make_readable(partial)
-    sync(partial)
+    if lasting:
+        sync(partial)
     os.replace(partial, path)
-    sync(path.parent)
+    if lasting:
+        sync(path.parent)
 
 
 def _make_readable(path: Path) -> None:

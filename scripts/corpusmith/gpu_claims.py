@@ -37,11 +37,11 @@ _held: list[int] = []
 
 
 @contextmanager
-def claimed_gpus(count: int) -> Iterator[list[str]]:
+def claimed_gpus(count: int, flag: str = "--tp") -> Iterator[list[str]]:
     """Claims as many GPUs for this process and makes them the visible ones; waits where other jobs hold them.
 
     To be entered before CUDA is initialised, which looks only once. Where a scheduler has bound GPUs to this job,
-    they are given as they are. Raises InputError where there are fewer, whoever holds them.
+    they are given as they are. Raises InputError where there are fewer than the flag asks for, whoever holds them.
     """
     if count == 0:
         yield []
@@ -50,14 +50,14 @@ def claimed_gpus(count: int) -> Iterator[list[str]]:
     # More of them than were asked for are those of an allocation that several jobs share.
     if visible is not None and "SLURM_JOB_ID" in os.environ and len(visible) <= count:
         if len(visible) < count:
-            raise too_few_gpus(count, len(visible))
+            raise too_few_gpus(count, len(visible), flag)
         yield visible
         return
     if _held:
         raise RuntimeError("this process has claimed GPUs already: it would wait for itself")
     names = _candidates(visible)
     if len(names) < count:
-        raise too_few_gpus(count, len(names))
+        raise too_few_gpus(count, len(names), flag)
     _check_folder()
     with ExitStack() as locks:
         claims = _wait_for(count, names, locks)

@@ -11,7 +11,8 @@ from corpusmith.errors import InputError
 from corpusmith.identity import parse_shard, shard_of
 from corpusmith.prompts import user_turn
 from corpusmith.requests import request
-from corpusmith.tables import COMPLETIONS, RowTables, open_table, read_rows
+from corpusmith.row_steps import RowSplit
+from corpusmith.tables import COMPLETIONS, RowTables, read_rows
 
 # A verdict is a word or two; constrained decoding ends it by itself.
 MOST_VERDICT_TOKENS = 64
@@ -64,12 +65,12 @@ class Ballot:
         in_favour = sum(verdict in self._accept for verdict in self._said)
         return None if 2 * in_favour == len(self._said) else 2 * in_favour > len(self._said)
 
-    def objection(self) -> tuple[str | None, str | None]:
-        """Reason and detail of a rejection; none where the verdict is accepted."""
+    def objection(self) -> tuple[str, str | None] | None:
+        """Reason and detail of a rejection; None where the verdict is accepted."""
         accepted = self.accepted()
         if accepted is None:
             return "no_verdict", self._failed if not self._said else f"as many say one as the other: {self._heard()}"
-        return (None, None) if accepted else ("judge", f"the judge said {self._heard()}")
+        return None if accepted else ("judge", f"the judge said {self._heard()}")
 
     def _heard(self) -> str:
         counts = {verdict: self._said.count(verdict) for verdict in sorted(set(self._said))}
@@ -90,15 +91,9 @@ def apply_verdicts(
     for path in completions:
         for row in read_rows(path, COMPLETIONS, ["item_id", "text", "finish_reason", "error"]):
             ballots.setdefault(row["item_id"], Ballot(accept)).add(row)
-    with open_table(kept, tables.kept) as stays, open_table(rejected, tables.rejected) as goes:
+    with RowSplit(kept, rejected, tables, account) as split:
         for row in read_rows(rows, tables.kept):
             ballot = ballots.get(row["item_id"])
             if ballot is None:
                 raise InputError(f"{rows}: item {row['item_id']} was never judged; build the judge's requests again")
-            reason, detail = ballot.objection()
-            if reason is None:
-                account.keep(row["item_id"])
-                stays.write(row)
-                continue
-            account.drop(row["item_id"], reason)
-            goes.write(row | {"reason": reason, "reasons": [reason], "detail": detail})
+            split.decide(row, ballot.objection())

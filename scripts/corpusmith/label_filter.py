@@ -25,7 +25,7 @@ from corpusmith.labels import LISTED, Labels, pass_rates
 from corpusmith.program import Progress, log
 from corpusmith.row_cells import BAD_CELLS, Bad, Cells, bad_cell
 from corpusmith.row_files import UNREADABLE
-from corpusmith.tables import LABELLED_ROWS, TableWriter
+from corpusmith.tables import DROPPED_ROWS, LABELLED_ROWS, TableWriter
 
 DROP_REASONS = (
     "pass_rate_not_available",
@@ -260,13 +260,14 @@ def collect(
     outcomes: Iterable[Outcome],
     rows: TableWriter,
     bad_rows: TableWriter,
+    dropped_rows: TableWriter,
     account: Account,
     *,
     limit: int | None,
     max_bad_share: float,
     progress: Progress,
 ) -> None:
-    """Writes the rows that stay and the bad ones, and counts all; reads no further once `limit` rows are kept.
+    """Writes the rows that stay, the bad ones and which were dropped; reads no further once `limit` rows are kept.
 
     Raises InputError where more than max_bad_share of the rows are bad, at the end or after the first 1,000 rows, and
     for a row with the outcome "fail".
@@ -289,6 +290,7 @@ def collect(
                 " with labels.pass_rate.not_available: drop or keep, such rows are dropped or kept"
             )
         rows.write_batch((outcome.batch if new.all() else outcome.batch.filter(pa.array(new))).slice(0, room))
+        dropped_rows.write_batch(_dropped(outcome, codes))
         for place, bad in sorted(outcome.bad.items()):
             if place < len(codes):
                 bad_count += 1
@@ -305,6 +307,15 @@ def collect(
         if full:
             break
     _check_bad_share(account, bad_count, max_bad_share, named)
+
+
+def _dropped(outcome: Outcome, codes: np.ndarray) -> pa.RecordBatch:
+    """Place and reason of the rows that were dropped."""
+    places = np.flatnonzero((codes > 0) & (codes <= len(DROP_REASONS)))
+    reasons = pa.array(_OUTCOMES).take(pa.array(codes[places]))
+    files = pa.array([outcome.file] * len(places), pa.string())
+    numbers = pa.array(outcome.numbers[places], pa.int64())
+    return pa.record_batch([files, numbers, reasons], schema=DROPPED_ROWS.schema)
 
 
 def _count(account: Account, codes: np.ndarray) -> None:

@@ -13,16 +13,15 @@ from urllib.parse import urlsplit
 
 from corpusmith.identity import shard_names
 from corpusmith.metrics import KINDS
-from corpusmith.recipes import recipe_of
-from corpusmith.recipes.common import sharded
-from corpusmith.recipes.maths import generates
+from corpusmith.recipes import common, recipe_of
+from corpusmith.recipes.common import FILTER_JUDGE, sharded
 
 Config = Mapping[str, Any]
 # Settings of a model or scorer that change no answer and no score, only where and how fast they are made; and, beside
 # them, those of engines.
 _MACHINE = (
     "batch_size", "tokens_per_batch", "compile", "memory_mb", "runtime_minutes", "tp", "stall_timeout",
-    "drain_seconds", "cpus", "parameters_b", "resources",
+    "drain_seconds", "cpus", "parameters_b", "resources", "publish",
 )  # fmt: skip
 _TUNING = {
     "openai": (
@@ -42,11 +41,6 @@ EVALUATION = "evaluation"
 _METRIC_STEP = f"{EVALUATION}-"
 # Three answers to each released source that has a reference are work for one job.
 EVALUATION_SHARDS = 1
-# Columns of a release of the maths recipe that another dataset can be made of.
-_RELEASED_COLUMNS = (
-    "problem", "answer", "generated_solution", "problem_type", "problem_source", "inference_mode", "generation_model",
-    "pass_rate",
-)  # fmt: skip
 # What the identity of a model behind an API stands for.
 _ADDRESS = ("base_url", "model", "identity")
 
@@ -175,7 +169,9 @@ def step_of(config: Config, dataset: str, step: str) -> Mapping[str, Any]:
         evaluation = entry[EVALUATION]
         metric = evaluation["metrics"][step.removeprefix(_METRIC_STEP)]
         return metric | {"shards": EVALUATION_SHARDS, "max_failed": evaluation["max_failed"]}
-    found: Mapping[str, Any] = recipe_of(entry).step_of(entry, step)
+    found: Mapping[str, Any] = (
+        entry["filter"]["judge"] if step == FILTER_JUDGE else recipe_of(entry).step_of(entry, step)
+    )
     return found
 
 
@@ -217,7 +213,8 @@ def edited_files(config: Config) -> list[str]:
     prompts = [step_of(config, *step).get("prompt") for step in steps]
     recorded = [f"envs/{name}.yaml" for dataset in config["datasets"] for name in environments(config, dataset)]
     cards = [card_of(config, dataset) for dataset in config["datasets"]]
-    return sorted({*cards, *filter(None, prompts), *recorded})
+    abouts = [entry["release"]["about"] for entry in config["datasets"].values()]
+    return sorted({*cards, *filter(None, [*prompts, *abouts]), *recorded})
 
 
 def shards_of(config: Config, dataset: str, step: str) -> list[str]:
@@ -234,6 +231,7 @@ def pool_of(config: Config, dataset: str) -> int:
 def models_of(config: Config, dataset: str) -> dict[str, str]:
     """Models and scorers behind a dataset's release, by name, each with its receipt."""
     steps = [step_of(config, dataset, step) for step in _steps(config, dataset)]
+    steps += common.filters_with_models(config["datasets"][dataset])
     names = [step[role] for step in steps for role in ("model", "scorer") if role in step]
     return {name: receipt_of(config, name) for name in dict.fromkeys(names)}
 
@@ -248,8 +246,8 @@ def release_config(config: Config, dataset: str) -> dict[str, Any]:
     datasets: dict[str, Any] = {}
     for made_of in _with_sources(config, dataset):
         entry = config["datasets"][made_of]
-        # An evaluation says what a release is like, and changes none.
-        datasets[made_of] = {key: value for key, value in entry.items() if key != EVALUATION}
+        # An evaluation says what a release is like, and changes none; nor does it where it is published.
+        datasets[made_of] = {key: value for key, value in entry.items() if key not in (EVALUATION, "publish")}
         counting = entry["sources"].get("tokenizer")
         for name in dict.fromkeys([*models_of(config, made_of), *([counting] if counting is not None else [])]):
             kind = models if name in config["models"] else scorers
@@ -278,6 +276,11 @@ def toy_models(config: Config, kind: str) -> list[str]:
     return [name for name, entry in config[kind].items() if "toy" in entry]
 
 
+def toy_scorers(config: Config, metric: str) -> list[str]:
+    """Names of the scorers of a metric that are built as part of the toy world."""
+    return [name for name in toy_models(config, "scorers") if config["scorers"][name]["metric"] == metric]
+
+
 def toy_datasets(config: Config) -> list[str]:
     """Datasets whose quality the demo measures: their truth is known."""
     return [name for name, entry in config["datasets"].items() if is_toy(config, entry)]
@@ -286,37 +289,10 @@ def toy_datasets(config: Config) -> list[str]:
 def is_toy(config: Config, entry: Mapping[str, Any]) -> bool:
     """Whether a dataset's sources are of the toy world, at first or at second hand."""
     sources = entry["sources"]
+    if "pre_query" in sources:
+        return "toy" in entry_of(config, sources["pre_query"]["model"])
     made_of = sources.get("dataset", [])
     return "toy" in sources or (bool(made_of) and all(is_toy(config, config["datasets"][name]) for name in made_of))
-
-
-# --- the maths recipe ---
-
-
-def generating_datasets(config: Config) -> list[str]:
-    """Datasets of the maths recipe whose solutions are made here."""
-    return [name for name, entry in config["datasets"].items() if entry["recipe"] == "maths" and generates(entry)]
-
-
-def keeping_datasets(config: Config) -> list[str]:
-    """Those whose rows keep the solutions that they came with."""
-    return [name for name, entry in config["datasets"].items() if entry["recipe"] == "maths" and not generates(entry)]
-
-
-def origin_of(config: Config, dataset: str) -> str:
-    """What rows come from, as the column dataset says it."""
-    sources = config["datasets"][dataset]["sources"]
-    if "hub" in sources:
-        return str(sources["hub"]["split"].split(":")[0])
-    return "+".join(sources["dataset"]) if "dataset" in sources else dataset
-
-
-def columns_of(config: Config, dataset: str) -> dict[str, str | None]:
-    """The columns of the sources by our names, where the config or the source says them."""
-    sources = config["datasets"][dataset]["sources"]
-    if "dataset" in sources:
-        return {name: name for name in _RELEASED_COLUMNS}
-    return dict(sources["columns"])
 
 
 # --- filters of every recipe ---
@@ -325,22 +301,39 @@ def columns_of(config: Config, dataset: str) -> dict[str, str | None]:
 def deduplicate_flags(config: Config, dataset: str) -> list[str]:
     """How duplicates are found, as flags of deduplicate.py."""
     entry = config["datasets"][dataset]
-    settings = entry["filter"]["deduplicate"]
-    near = "off" if settings["near"] is False else str(settings["near"])
-    flags = ["--column", settings.get("column", recipe_of(entry).TEXTS[0]), "--near", near]
-    flags += ["--ngram", str(settings["ngram"])]
-    flags.append("--numbers-distinct" if settings["numbers_distinct"] else "--no-numbers-distinct")
-    if settings["keep"] is not None:
-        flags += ["--keep", settings["keep"]["column"], settings["keep"]["order"]]
-    return flags
+    return common.deduplicate_flags(entry, recipe_of(entry).TEXTS[0])
+
+
+def neighbours_flags(config: Config, dataset: str) -> list[str]:
+    """Which rows are neighbours, as flags of drop_neighbours.py."""
+    entry = config["datasets"][dataset]
+    return common.neighbours_flags(entry, recipe_of(entry).TEXTS[0])
+
+
+def neighbours_model(config: Config, dataset: str) -> str:
+    """The model whose embeddings say which rows are neighbours."""
+    found: str = config["datasets"][dataset]["filter"]["neighbours"]["model"]
+    return found
 
 
 def decontaminate_flags(config: Config, dataset: str) -> list[str]:
     """What is held against benchmarks, as flags of decontaminate.py."""
     entry = config["datasets"][dataset]
-    settings = entry["filter"]["decontaminate"]
-    flags = ["--column", *settings.get("columns", recipe_of(entry).TEXTS[:1]), "--ngram", str(settings["ngram"])]
-    return [*flags, *(["--benchmark-columns", *settings["benchmark_columns"]] if settings["benchmark_columns"] else [])]
+    return common.decontaminate_flags(entry, recipe_of(entry).TEXTS[0])
+
+
+def safety_flags(config: Config, dataset: str) -> list[str]:
+    """What is not to be released, as flags of filter_unsafe.py."""
+    entry = config["datasets"][dataset]
+    return common.safety_flags(entry, recipe_of(entry).released_texts(entry))
+
+
+def safety_samples(config: Config, dataset: str) -> list[str]:
+    """Tables of further answers that filter_unsafe.py looks at."""
+    entry = config["datasets"][dataset]
+    released = recipe_of(entry).released_texts(entry)
+    named = entry["filter"]["safety"].get("columns", released)
+    return samples(config, dataset) if common.SAMPLES in released and common.SAMPLES in named else []
 
 
 # --- the way of the data: entries are NAME, or FOLDER=SHARDS where there is one file for each shard ---
@@ -363,11 +356,14 @@ def _recipe(config: Config, dataset: str, name: str) -> Any:
 
 
 def _steps(config: Config, dataset: str) -> list[str]:
-    return list(_recipe(config, dataset, "steps"))
+    return [*_recipe(config, dataset, "steps"), *common.filter_steps(config["datasets"][dataset])]
 
 
 def _kinds(config: Config, dataset: str, step: str) -> tuple[str, ...]:
-    found: tuple[str, ...] = recipe_of(config["datasets"][dataset]).kinds(step)
+    if step == FILTER_JUDGE:
+        return ("completions",)
+    entry = config["datasets"][dataset]
+    found: tuple[str, ...] = recipe_of(entry).kinds(entry, step)
     return found
 
 
@@ -379,7 +375,8 @@ def pool_table(config: Config, dataset: str) -> str:
 
 def stages(config: Config, dataset: str) -> list[str]:
     """Where the accounts of all stages lie that items go through, in order."""
-    return list(_recipe(config, dataset, "stages"))
+    entry = config["datasets"][dataset]
+    return [*_recipe(config, dataset, "stages"), *common.filter_stages(entry, recipe_of(entry).FILTER)]
 
 
 def side_stages(config: Config, dataset: str) -> list[str]:
@@ -389,18 +386,18 @@ def side_stages(config: Config, dataset: str) -> list[str]:
 
 def tables(config: Config, dataset: str) -> list[str]:
     """Every table of the build, in order."""
-    return list(_recipe(config, dataset, "tables"))
+    entry = config["datasets"][dataset]
+    return [*_recipe(config, dataset, "tables"), *common.filter_tables(entry, recipe_of(entry).FILTER)]
 
 
 def dropped(config: Config, dataset: str) -> list[str]:
     """The tables of everything that left between the pool and the release."""
-    return list(_recipe(config, dataset, "dropped"))
+    return [*_recipe(config, dataset, "dropped"), "filtered/rejected"]
 
 
 def samples(config: Config, dataset: str) -> list[str]:
-    """The table of further answers to released items, where there is one."""
-    found = _recipe(config, dataset, "samples")
-    return [] if found is None else [found]
+    """Tables of further answers to released items."""
+    return list(_recipe(config, dataset, "samples"))
 
 
 def asking(config: Config, dataset: str) -> list[str]:
@@ -418,7 +415,8 @@ def asking_datasets(config: Config) -> list[str]:
 
 def filters(config: Config, dataset: str) -> list[str]:
     """Folders of what each filter kept and rejected, in order."""
-    return list(_recipe(config, dataset, "filters"))
+    entry = config["datasets"][dataset]
+    return common.filters(entry, recipe_of(entry).FILTER)
 
 
 def kept_before(config: Config, dataset: str, folder: str) -> str:
@@ -435,4 +433,6 @@ def environments(config: Config, dataset: str) -> list[str]:
         found.add(engine_environment_of(config, step_config["model"]))
         if "scorer" in step_config:
             found.add(scorer_environment_of(config, step_config["scorer"]))
+    for settings in common.filters_with_models(config["datasets"][dataset]):
+        found.add(environment_of(config, "embeddings", settings["model"]))
     return sorted(found)

@@ -1,7 +1,8 @@
 """The way of one row through a dataset, read from the files of its build alone.
 
 Every table of a build has item_id, so that whatever lies between a source and the release, and between a source and
-the reason why it is not in the release, can be found by it. Tables of problems are found by problem_id as well.
+the reason why it is not in the release, can be found by it. Tables of problems are found by problem_id as well, what a
+model made up as an instruction by sample_id.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,13 @@ from corpusmith.identity import parse_shard, shard_of
 
 _ID = re.compile("[0-9a-f]{32}")
 _SHARD = re.compile(r"\d{4}-of-\d{4}")
-_IDS = ("item_id", "problem_id")
+_IDS = ("item_id", "problem_id", "sample_id")
+# Columns by which an item's row names what it came from.
+_ORIGINS = ("problem_id", "sample_id")
+_INSTRUCTIONS = "sources/instructions.parquet"
+_OF_WHAT_LEFT = re.compile(r"/(dropped|rejected|bad_rows)[^/]*(/[^/]*)?$")
 # A text that many rows hold is no name of one of them.
-_MOST_FOUND = 5
+MOST_FOUND = 5
 
 
 @dataclass(frozen=True)
@@ -54,10 +61,8 @@ class Way:
                 return f"is in the split {Path(station.table).stem} of {self.dataset}"
         for station in self.stations:
             for row in station.rows:
-                if row.get("reason") and station.table.split("/")[-1].startswith(("dropped", "rejected")):
-                    return f"left {self.dataset} {_place(station)}: {_why(row)}"
-                if row.get("reason") and "/dropped/" in station.table:
-                    return f"left {self.dataset} {_place(station)}: {_why(row)}"
+                if row.get("reason") and _OF_WHAT_LEFT.search(station.table):
+                    return f"left {self.dataset} in {station.table}: {_why(row)}"
         return f"is in tables of {self.dataset}, and in no split"
 
     def as_json(self) -> dict[str, Any]:
@@ -71,10 +76,6 @@ class Way:
         }
 
 
-def _place(station: Station) -> str:
-    return f"in {station.table}"
-
-
 def _why(row: Mapping[str, Any]) -> str:
     return row["reason"] + (f" ({row['detail']})" if row.get("detail") else "")
 
@@ -82,8 +83,8 @@ def _why(row: Mapping[str, Any]) -> str:
 def find_items(results: Path, dataset: str, what: str) -> list[str]:
     """The ids of the items that something names: an id itself, or a text that stands in one of their columns.
 
-    A text that is a whole column's value goes before one that is part of it. Raises InputError where nothing is found,
-    or more than can be told apart.
+    A text that is a whole column's value goes before one that is part of it. None where no table holds the text. Raises
+    InputError for an id that no table holds, and where more is found than can be told apart.
     """
     tables = build_tables(results / dataset)
     if _ID.fullmatch(what):
@@ -94,13 +95,17 @@ def find_items(results: Path, dataset: str, what: str) -> list[str]:
         found: dict[str, str] = {}
         for name in tables:
             for item in _with_text(results / dataset / name, what, compare):
-                found.setdefault(item, name)
-        if len(found) > _MOST_FOUND:
-            some = "\n".join(f"  {item}  {name}" for item, name in list(found.items())[:_MOST_FOUND])
-            raise InputError(f"{len(found)} items hold that text; name one by its id, or give more of it:\n{some}\n  …")
+                found.setdefault(_became(results / dataset, item), name)
+                if len(found) > MOST_FOUND:
+                    raise InputError(_too_many(found))
         if found:
             return list(found)
-    raise InputError(f"{results / dataset}: no table holds such a text, whole or in part")
+    return []
+
+
+def _too_many(found: Mapping[str, str]) -> str:
+    some = "\n".join(f"  {item}  {name}" for item, name in list(found.items())[:MOST_FOUND])
+    return f"more than {MOST_FOUND} items hold that text; name one by its id, or give more of it:\n{some}\n  …"
 
 
 def _contains(column: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
@@ -108,7 +113,7 @@ def _contains(column: pa.ChunkedArray, what: str) -> pa.ChunkedArray:
 
 
 def _with_text(path: Path, what: str, compare: Any) -> Iterator[str]:
-    file = parquet.ParquetFile(path)
+    file = parquet.ParquetFile(path, pre_buffer=False)
     names = file.schema_arrow.names
     if "item_id" not in names:
         return
@@ -122,12 +127,14 @@ def _with_text(path: Path, what: str, compare: Any) -> Iterator[str]:
 def trace(results: Path, dataset: str, item: str, seen: Sequence[tuple[str, str]] = ()) -> Way:
     """The way of an item through a dataset, and before that through the datasets that it is made of."""
     folder = results / dataset
+    item = _became(folder, item)
     found = {name: _rows(folder / name, item) for name in build_tables(folder)}
-    # Rows that keep their solutions have ids of their own; what was found out about their problem is part of the way.
-    problems = {row["problem_id"] for rows in found.values() for row in rows if row.get("problem_id")} - {item}
+    # Rows that keep their solutions have ids of their own; what was found out about their problem is part of the way,
+    # and so is what a model was asked and said before it was an instruction.
+    origins = {row[key] for rows in found.values() for row in rows for key in _ORIGINS if row.get(key)} - {item}
     for name in found:
-        for problem in sorted(problems):
-            found[name] += [row for row in _rows(folder / name, problem, ["item_id"]) if row not in found[name]]
+        for origin in sorted(origins):
+            found[name] += [row for row in _rows(folder / name, origin, ["item_id"]) if row not in found[name]]
     way = Way(dataset, item, [Station(name, rows) for name, rows in found.items() if rows])
     before = {
         row["item_id"] for station in way.stations if station.table == "sources/rows.parquet" for row in station.rows
@@ -140,6 +147,13 @@ def trace(results: Path, dataset: str, item: str, seen: Sequence[tuple[str, str]
     return way
 
 
+def _became(folder: Path, item: str) -> str:
+    """The instruction that a sample became; any other item as it is."""
+    path = folder / _INSTRUCTIONS
+    rows = _rows(path, item, ["sample_id"]) if path.exists() else []
+    return rows[0]["item_id"] if rows else item
+
+
 def _rows(path: Path, item: str, columns: Iterable[str] = _IDS) -> list[dict[str, Any]]:
     """The rows of an item in a table; none where the table is another shard's, or knows no items."""
     if _SHARD.fullmatch(path.stem):
@@ -150,8 +164,7 @@ def _rows(path: Path, item: str, columns: Iterable[str] = _IDS) -> list[dict[str
     wanted = [arrow_dataset.field(name) == item for name in columns if name in names]
     if not wanted:
         return []
-    condition = wanted[0] if len(wanted) == 1 else wanted[0] | wanted[1]
-    rows: list[dict[str, Any]] = parquet.read_table(path, filters=condition).to_pylist()
+    rows: list[dict[str, Any]] = parquet.read_table(path, filters=reduce(or_, wanted)).to_pylist()
     return rows
 
 
@@ -174,11 +187,17 @@ def build_tables(folder: Path) -> list[str]:
 
 def made_of(folder: Path, dataset: str) -> list[str]:
     """The datasets whose releases this one is made of, by its release's config."""
+    entry = config_of(folder, dataset)
+    found: list[str] = [] if entry is None else entry["sources"].get("dataset", [])
+    return found
+
+
+def config_of(folder: Path, dataset: str) -> dict[str, Any] | None:
+    """The dataset's part of its release's config; None where nothing is released yet."""
     config = folder / "release" / "resolved_config.yaml"
     if not config.exists():
-        return []
-    entry = yaml.safe_load(config.read_text(encoding="utf-8"))["datasets"][dataset]
-    found: list[str] = entry["sources"].get("dataset", [])
+        return None
+    found: dict[str, Any] = yaml.safe_load(config.read_text(encoding="utf-8"))["datasets"][dataset]
     return found
 
 

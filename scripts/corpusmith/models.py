@@ -197,6 +197,31 @@ def describe_folder(folder: str | Path, name: str, origin: str, *, tokenizer_onl
     }
 
 
+def describe_files(folder: str | Path, name: str) -> dict[str, Any]:
+    """The receipt of a local folder as a whole, to be published: an adapter has no config.json of its own.
+
+    Hidden files are left out. Raises InputError where there is no file.
+    """
+    folder = Path(folder)
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    paths = [path for path in paths if not any(part.startswith(".") for part in path.split("/"))]
+    if not paths:
+        raise InputError(f"model {name}: there is nothing in {folder}; give the path of a folder with a model in it")
+    files = [
+        {"path": path, "size": (folder / path).stat().st_size, "sha256": sha256_of(folder / path)} for path in paths
+    ]
+    parameters, dtype = count_parameters(folder, paths)
+    return {
+        "name": name,
+        "origin": "local",
+        "identity": files_identity(files),
+        "files": files,
+        "parameters": parameters,
+        "dtype": dtype,
+        "folder": str(folder),
+    }
+
+
 def describe_api_model(name: str, identity: str) -> dict[str, Any]:
     """The receipt of a model that is asked over HTTP, to be written by `write_receipt`."""
     return {"name": name, "origin": "api", "identity": identity, "files": [], "parameters": None, "dtype": None}

@@ -15,7 +15,8 @@ from corpusmith import layout
 from corpusmith.cluster import Partition, asked_partitions, both, read_partitions
 from corpusmith.errors import InputError
 from corpusmith.gpu_memory import find_model_config, memory_problem
-from corpusmith.models import read_receipt
+from corpusmith.models import ModelReceipt, read_receipt
+from corpusmith.tuning.settings import quantization_of
 
 # A job on GPUs has for each a process that computes, and beside them what tokenizes and hands on answers.
 _CPUS_PER_GPU = 4
@@ -53,9 +54,18 @@ class Placement:
 
         gpus: 0 where nothing is left to compute. Raises InputError where no node could ever run it.
         """
-        entry = layout.entry_of(self._config, name)
+        return self._resources(layout.entry_of(self._config, name), self._fitting(name), gpus, attempt)
+
+    def resources_of_tuning(self, name: str, attempt: int) -> dict[str, int | str | None]:
+        """What the job of a tuning asks for. Raises InputError where no node could ever run it."""
+        entry = self._config["tuning"][name]
+        gpus = entry["gpus"] if entry["device"] == "cuda" else 0
+        return self._resources(entry, self._fitting_tuning(name), gpus, attempt)
+
+    def _resources(
+        self, entry: Mapping[str, Any], fitting: list[Partition], gpus: int, attempt: int
+    ) -> dict[str, int | str | None]:
         placed = entry["resources"]
-        fitting = self._fitting(name)
         idle = not gpus and entry["device"] == "cuda"
         memory, minutes = entry["memory_mb"] * min(attempt, _MOST_TIMES_MEMORY), entry["runtime_minutes"]
         if idle:
@@ -91,16 +101,26 @@ class Placement:
         if name not in self._chosen:
             entry = layout.entry_of(self._config, name)
             kind = "models" if name in self._config["models"] else "scorers"
-            problems = [*_problems(entry, self._config, name)]
-            places = self._places(entry["resources"]["partition"])
-            fitting = [place for place in places if not [*_misfits(entry, place)]]
-            if places and not fitting:
-                problems += [misfit for place in places for misfit in _misfits(entry, place)]
-            problems += self._unknown(entry)
-            if problems:
-                raise InputError("\n".join(f"config: {kind}.{name}.{problem}" for problem in problems))
-            self._chosen[name] = fitting
+            self._chosen[name] = self._choose(f"{kind}.{name}", entry, _problems(entry, self._config, name))
         return self._chosen[name]
+
+    def _fitting_tuning(self, name: str) -> list[Partition]:
+        """The same for a tuning, whose name no model has."""
+        if name not in self._chosen:
+            entry = self._config["tuning"][name]
+            self._chosen[name] = self._choose(f"tuning.{name}", entry, _problems_of_tuning(entry, self._config))
+        return self._chosen[name]
+
+    def _choose(self, path: str, entry: Mapping[str, Any], own: Iterable[str]) -> list[Partition]:
+        """Partitions that fit. own: what the config says against it already. Raises InputError if none fits."""
+        problems, places = [*own], self._places(entry["resources"]["partition"])
+        fitting = [place for place in places if not [*_misfits(entry, place)]]
+        if places and not fitting:
+            problems += [misfit for place in places for misfit in _misfits(entry, place)]
+        problems += self._unknown(entry)
+        if problems:
+            raise InputError("\n".join(f"config: {path}.{problem}" for problem in problems))
+        return fitting
 
     def _places(self, own: str | None) -> list[Partition]:
         """Partitions in which jobs may run that name `own`; none where nothing is known of them."""
@@ -173,28 +193,63 @@ def cpus_of(entry: Mapping[str, Any]) -> int:
     """CPUs of a job that runs a model or scorer."""
     if entry["cpus"] is not None:
         return int(entry["cpus"])
-    return _CPUS_PER_GPU * entry["tp"] if entry["device"] == "cuda" else 1
+    return _CPUS_PER_GPU * entry[_gpus_key(entry)] if entry["device"] == "cuda" else 1
+
+
+def _gpus_key(entry: Mapping[str, Any]) -> str:
+    """What says how many GPUs: those of a tuning share no model."""
+    return "gpus" if "gpus" in entry else "tp"
 
 
 def _problems(entry: Mapping[str, Any], config: layout.Config, name: str) -> Iterable[str]:
     """What its own config says against it."""
-    most = entry["resources"]["gpus_per_node"]
-    if entry["device"] == "cuda" and most is not None and entry["tp"] > most:
-        yield f"tp: {entry['tp']} GPUs on one node, and a node has {most}; allowed: at most {most}"
-    try:
-        receipt = None if "openai" in entry else read_receipt(layout.receipt_of(config, name))
-    except InputError:
-        receipt = None
+    yield from _too_many(entry)
+    receipt = _receipt(config, name)
     problem = memory_problem(entry, receipt, find_model_config(receipt))
     if problem is not None:
         yield f"tp: {entry['tp']}: it {problem}"
 
 
+def _problems_of_tuning(entry: Mapping[str, Any], config: layout.Config) -> Iterable[str]:
+    """The same for a tuning: each of its GPUs holds all of the base's weights."""
+    yield from _too_many(entry)
+    if quantization_of(entry) != "none":
+        return
+    dtype = "float32" if entry["adaptation"] == "full" else "bfloat16" if entry["dtype"] == "auto" else entry["dtype"]
+    base = layout.entry_of(config, entry["base"])
+    whole = {
+        "engine": "transformers",
+        "tp": 1,
+        "dtype": dtype,
+        "parameters_b": base["parameters_b"],
+        "device": entry["device"],
+        "resources": entry["resources"],
+    }
+    problem = memory_problem(whole, _receipt(config, entry["base"]), None)
+    if problem is not None:
+        yield f"base: {entry['base']}: it {problem}"
+
+
+def _too_many(entry: Mapping[str, Any]) -> Iterable[str]:
+    key, most = _gpus_key(entry), entry["resources"]["gpus_per_node"]
+    if entry["device"] == "cuda" and most is not None and entry[key] > most:
+        yield f"{key}: {entry[key]} GPUs on one node, and a node has {most}; allowed: at most {most}"
+
+
+def _receipt(config: layout.Config, name: str) -> ModelReceipt | None:
+    """A model's receipt where it was fetched."""
+    try:
+        return None if "openai" in layout.entry_of(config, name) else read_receipt(layout.receipt_of(config, name))
+    except InputError:
+        return None
+
+
 def _misfits(entry: Mapping[str, Any], place: Partition) -> Iterable[str]:
     """Why its jobs cannot run in a partition."""
-    gpus, model = entry["tp"] if entry["device"] == "cuda" else 0, entry["resources"]["gpu_model"]
+    key, model = _gpus_key(entry), entry["resources"]["gpu_model"]
+    gpus = entry[key] if entry["device"] == "cuda" else 0
     if place.gpus is not None and gpus > place.gpus:
-        yield f"tp: {gpus} GPUs on one node, and a node of partition {place.name} has {place.gpus}"
+        yield f"{key}: {gpus} GPUs on one node, and a node of partition {place.name} has {place.gpus}"
     if model is not None and place.gpu_models is not None and model not in place.gpu_models:
         models = ", ".join(sorted(place.gpu_models))
         yield f"resources.gpu_model: partition {place.name} has no {model}; allowed: {models}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from corpusmith.errors import InputError
 from corpusmith.stopping import Stopped
@@ -26,6 +27,18 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+
+
+def json_object(text: str, flag: str, hint: str = "") -> dict[str, Any]:
+    """The value of a flag. hint: how it is written. Raises InputError where the text is no JSON object."""
+    ending = f"; {hint}" if hint else ""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{flag} is no JSON: {text:.80} ({error}){ending}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{flag} is no JSON object: {text:.80}{ending}")
+    return found
 
 
 def run(main: Callable[[], None]) -> None:

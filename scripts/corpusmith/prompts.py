@@ -19,7 +19,7 @@ def load_prompt(path: str | Path) -> Callable[..., str]:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-        template = Environment(undefined=StrictUndefined, autoescape=False).from_string(text)
+        template = Environment(undefined=StrictUndefined, autoescape=False, finalize=_shown).from_string(text)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a prompt ({error})") from error
     except TemplateSyntaxError as error:
@@ -35,6 +35,13 @@ def load_prompt(path: str | Path) -> Callable[..., str]:
             ) from error
 
     return render
+
+
+def _shown(value: Any) -> Any:
+    """What a template shows. Raises InputError for null: the word None is nobody's wish."""
+    if value is None:
+        raise InputError("what it shows here is null; guard it with {% if NAME is not none %}")
+    return value
 
 
 def _line(error: Exception) -> int:

@@ -28,3 +28,20 @@ def maths_lines(quality: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {stage['name']:<14}{share}   {stage['rows']:,} solutions"
     if "judge" in quality:
         yield f"  right verdicts of the judge: {quality['judge']['right']:.1%} of {quality['judge']['rows']:,}"
+
+
+def instructions_lines(quality: Mapping[str, Any]) -> Iterator[str]:
+    """A table of the commands that can be read, of right responses on the way to the release, and of pairs."""
+    yield f"Instructions that can be read: {_share(quality['instructions']).strip()}"
+    yield "Right responses:"
+    for stage in quality["responses"]:
+        yield f"  {stage['name']:<18}{_share(stage)}"
+    if quality["pairs"]:
+        yield "Preference pairs:"
+        for pairs in quality["pairs"]:
+            yield f"  {pairs['name']:<18}{_share(pairs)}"
+
+
+def _share(measured: Mapping[str, Any]) -> str:
+    share = f"{measured['right']:7.1%}" if measured["rows"] else "      -"
+    return f"{share} of {measured['rows']:,}"

@@ -109,7 +109,7 @@ def _text_lines(file: Source, form: ReferenceForm) -> Iterator[RawLine]:
 def _parquet_lines(file: Source, form: ReferenceForm) -> Iterator[RawLine]:
     """The rows of a Parquet file as the lines they would be in JSON, so that both are judged alike."""
     names = [form.source_field, form.reference_field]
-    with _reading(file.path), pq.ParquetFile(file.path) as parquet:
+    with _reading(file.path), pq.ParquetFile(file.path, pre_buffer=False) as parquet:
         for name in names:
             _check_column(file.path, parquet.schema_arrow, name)
         number = 0

@@ -1,4 +1,4 @@
-"""A release: Parquet and JSON lines of every split, a card, the resolved config and a manifest.
+"""A release: Parquet and JSON lines of every split, a card, its picture, metadata, the resolved config and a manifest.
 
 Before anything is written, the rows are accounted for: what each stage kept is what the next one took in, and the
 ids of the pool are those of the release and of everything that was dropped, no more and no less.
@@ -6,32 +6,32 @@ ids of the pool are those of the release and of everything that was dropped, no 
 
 from __future__ import annotations
 
-import json
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from corpusmith.accounting import Account, Tally, add_up, check_chain, read_account
+from corpusmith.card import Facts, front, licence_of, write_card
+from corpusmith.croissant import About, write_croissant
 from corpusmith.errors import InputError
-from corpusmith.files import read_json, sha256_of, whole_folder, write_json
+from corpusmith.files import whole_folder, write_json
+from corpusmith.hub_parquet import Shards, write_shards
+from corpusmith.identity import ITEM_ID_BYTES
 from corpusmith.layout import expand
-from corpusmith.program import log
-from corpusmith.released import RELEASES
-from corpusmith.tables import ITEM_ID, ROWS, SAMPLES, Table, open_table, read_rows, row_count, write_table
+from corpusmith.line_files import LineFiles
+from corpusmith.program import Progress, log, track
+from corpusmith.provenance import commit_of, environment_entry, file_entry, model_entry
+from corpusmith.released import DATA, DEFAULT, RELEASES, Config
+from corpusmith.score_picture import Counted, write_picture
+from corpusmith.tables import ITEM_ID, ROWS, Table, read_batches, read_rows, row_count
 
 _IDS = Table("rows", ITEM_ID)
-# What `datasets` aims at for files on the Hub: readers open several at once, and none is unwieldy.
-_BYTES_PER_FILE = 500_000_000
-# Chunks that follow the content, so that a second release with a few changed rows sends only those; and an index
-# of pages, so that a reader can fetch single rows.
-_HUB_OPTIONS = {"use_content_defined_chunking": True, "write_page_index": True}
+_PICTURE = "assets/scores.png"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ class Build:
 
     folder: the dataset's results; stages, side_stages, tables: entries as `expand` takes them, in the order of the way
     of the data; dropped: tables of dropped rows among them; pool: the table that items are counted from; samples:
-    tables of further answers to the items; splits: name to file; card: the card's template.
+    tables of further answers to the items; splits: name to file; card: the card's template; licence: the release's with
+    what it was derived from, see `card.licence_of`; about: the user's own text for the card; repo: where the release
+    will be published.
     """
 
     name: str
@@ -56,6 +58,10 @@ class Build:
     environments: Sequence[Path]
     side_stages: Sequence[str] = ()
     samples: Sequence[str] = ()
+    licence: Mapping[str, Any] = field(default_factory=dict)
+    about: str = ""
+    repo: str | None = None
+    revision: str | None = None
 
     @property
     def dataset(self) -> Mapping[str, Any]:
@@ -103,29 +109,52 @@ def write_release(build: Build, release: Path, stats: Path) -> int:
     """Writes the release folder whole or not at all, and the stats beside it; returns the number of rows."""
     stages = account_for(build)
     rows = stages[-1].kept.count
-    minimum = build.dataset["release"]["minimum_rows"]
+    # A try is for looking at what comes out.
+    minimum = build.dataset["release"]["minimum_rows"] if build.config["limit"] is None else 1
     if rows < minimum:
         raise InputError(_too_few(build, stages, rows, minimum))
     beside = add_up(read_account(path) for path in expand(build.folder, build.side_stages, ".account.json"))
     counts = [without_ids(stage) for stage in stages]
     aside = [without_ids(stage) for stage in beside]
     with whole_folder(release) as folder:
-        splits = {name: _write_split(build, name, folder) for name in build.splits}
+        configs = list(_configs(build, folder))
+        splits = {split: configs[0].splits[split].rows if split in configs[0].splits else 0 for split in build.splits}
         text = yaml.safe_dump(dict(build.config), allow_unicode=True, sort_keys=False)
         (folder / "resolved_config.yaml").write_text(text, encoding="utf-8")
-        models = {name: _model(path) for name, path in build.models.items()}
-        (folder / "README.md").write_text(_card(build, counts, aside, splits, models), encoding="utf-8")
+        models = {name: model_entry(path) for name, path in build.models.items()}
+        commit = commit_of(Path(__file__).parent)
+        means = _picture(build, configs[0], folder / _PICTURE)
+        facts = Facts(
+            name=build.name,
+            config=build.config,
+            template=build.card,
+            configs=configs,
+            counts=counts,
+            aside=aside,
+            models=models,
+            commit=commit,
+            results=build.folder.parent,
+            licence=licence_of(build.dataset, build.licence),
+            picture=_PICTURE if means else None,
+            means=means,
+            about=build.about,
+            repo=build.repo,
+            revision=build.revision,
+        )
+        write_card(folder / "README.md", facts)
+        write_croissant(folder / "croissant.json", _about(facts), configs)
         manifest = {
             "dataset": build.name,
             "recipe": build.dataset["recipe"],
             "rows": splits,
-            "commit": commit_of(Path(__file__).parent),
+            "licence": facts.licence,
+            "commit": commit,
             "models": models,
-            "environments": [_environment(path) for path in build.environments],
+            "environments": [environment_entry(path) for path in build.environments],
             "stages": counts,
             "side_stages": aside,
-            "files": [_file(path, build.folder) for path in expand(build.folder, build.tables, ".parquet")],
-            "release": [_file(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()],
+            "files": [file_entry(path, build.folder) for path in expand(build.folder, build.tables, ".parquet")],
+            "release": [file_entry(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()],
         }
         write_json(folder / "manifest.json", manifest)
     write_json(stats, [*counts, *aside])
@@ -149,134 +178,85 @@ def without_ids(account: Account) -> dict[str, Any]:
     return {name: value for name, value in account.as_json().items() if name != "ids"}
 
 
-def _write_split(build: Build, split: str, release: Path) -> int:
-    """Parquet, JSON lines and what belongs to the rows of a split; returns its rows. One without rows has no files."""
-    path, recipe = build.splits[split], build.dataset["recipe"]
-    kind = RELEASES[recipe]
-    for folder in ("data", "json"):
-        (release / folder).mkdir(exist_ok=True)
-    rows = row_count(path)
-    if rows == 0:
-        log.warning("split %s has no rows; it is left out, as `datasets` cannot load an empty one", split)
-        return 0
-    # A file's size is that of its rows in memory, an upper bound of what zstd leaves of it.
-    files = max(1, -(-_bytes(path) // _BYTES_PER_FILE))
-    per_file = -(-rows // files)
-    files = -(-rows // per_file)
-    source = read_rows(path, ROWS[recipe].kept)
-    released_ids = set()
-    with ExitStack() as stack:
-        lines = stack.enter_context(open(release / "json" / f"{split}.jsonl", "w", encoding="utf-8"))
-        more = None
-        if kind.more is not None:
-            folder, table = kind.more
-            more = stack.enter_context(open_table(release / folder / f"{split}.parquet", table, **_HUB_OPTIONS))
-        for number in range(files):
-            name = f"{split}-{number:05d}-of-{files:05d}.parquet"
-            with open_table(release / "data" / name, kind.rows, **_HUB_OPTIONS) as data:
-                for row in islice(source, per_file):
-                    released = {column.name: row[column.name] for column in kind.rows.columns}
-                    data.write(released)
-                    lines.write(json.dumps(released, ensure_ascii=False) + "\n")
-                    released_ids.add(row["item_id"])
-                    if more is not None:
-                        more.write(row)
-    for table_path in expand(build.folder, build.samples, ".parquet"):
-        belonging = (row for row in read_rows(table_path, SAMPLES) if row["item_id"] in released_ids)
-        write_table(release / "samples" / f"{split}.parquet", SAMPLES, belonging, **_HUB_OPTIONS)
-    return rows
+def _configs(build: Build, release: Path) -> Iterator[Config]:
+    """Writes what can be loaded: the rows, as Parquet and as JSON lines, and what belongs to them; the rows first."""
+    kind = RELEASES[build.dataset["recipe"]]
+    kept = ROWS[build.dataset["recipe"]].kept
+    counts = {split: row_count(path) for split, path in build.splits.items()}
+    for split, count in counts.items():
+        if count == 0:
+            log.warning("split %s has no rows; it is left out, as `datasets` cannot load an empty one", split)
+    filled = {split: build.splits[split] for split, count in counts.items() if count}
+    answers_name, answers_table = kind.answers
+    (release / "json").mkdir()
+
+    def rows(split: str, what: str) -> Iterator[dict[str, Any]]:
+        return track(read_rows(filled[split], kept), f"{what} of {split}", counts[split])
+
+    def with_lines(split: str) -> Iterator[dict[str, Any]]:
+        with LineFiles(release / "json", split) as lines:
+            for row in rows(split, "rows"):
+                released = {column.name: row[column.name] for column in kind.rows.columns}
+                lines.write(released)
+                yield released
+
+    def answers(split: str) -> Iterator[dict[str, Any]]:
+        released = np.sort(_ids_of((row["item_id"] for row in read_rows(filled[split], _IDS)), counts[split]))
+        for path in expand(build.folder, build.samples, ".parquet"):
+            with Progress(f"answers of {split}", row_count(path)) as progress:
+                for batch in read_batches(path, answers_table, batch_size=answers_table.row_group):
+                    found = _ids_of(batch.column("item_id").to_pylist(), batch.num_rows)
+                    places = np.minimum(np.searchsorted(released, found), len(released) - 1)
+                    yield from batch.filter(pa.array(released[places] == found)).to_pylist()
+                    progress.advance(batch.num_rows)
+
+    yield _config(release, DEFAULT, DATA, kind.rows, {split: with_lines(split) for split in filled})
+    if kind.more is not None:
+        name, table = kind.more
+        yield _config(release, name, name, table, {split: rows(split, name) for split in filled})
+    if build.samples:
+        further = {split: answers(split) for split in filled}
+        config = _config(release, answers_name, answers_name, answers_table, further)
+        if config.splits:
+            yield config
 
 
-def _bytes(path: Path) -> int:
-    import pyarrow.parquet as pq
-
-    metadata = pq.read_metadata(path)
-    return sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+def _ids_of(ids: Iterable[str], count: int) -> np.ndarray:
+    """Ids in 16 bytes each."""
+    return np.fromiter(map(bytes.fromhex, ids), dtype=f"S{ITEM_ID_BYTES}", count=count)
 
 
-def _file(path: Path, folder: Path) -> dict[str, Any]:
-    entry: dict[str, Any] = {"path": path.relative_to(folder).as_posix(), "sha256": sha256_of(path)}
-    if path.suffix == ".parquet":
-        entry["rows"] = row_count(path)
-    elif path.suffix == ".jsonl":
-        with open(path, "rb") as lines:
-            entry["rows"] = sum(1 for _ in lines)
-    return entry
-
-
-def _model(receipt: Path) -> dict[str, Any]:
-    value = read_json(receipt)
-    return {name: value.get(name) for name in ("identity", "origin", "repo", "revision", "parameters", "dtype")}
-
-
-def _environment(path: Path) -> dict[str, Any]:
-    dependencies = yaml.safe_load(path.read_text(encoding="utf-8"))["dependencies"]
-    pins = [entry for entry in dependencies if isinstance(entry, str)]
-    for entry in dependencies:
-        if isinstance(entry, dict):
-            pins += [pin for pin in entry["pip"] if not pin.startswith("-")]
-    return {"name": path.stem, "sha256": sha256_of(path), "pins": pins}
-
-
-def commit_of(folder: Path) -> dict[str, Any]:
-    """The commit of the checkout that builds, and whether its tracked files differ from it; none outside of git."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout
-
-    try:
-        top = git("rev-parse", "--show-toplevel").strip()
-        return {
-            "id": git("rev-parse", "HEAD").strip(),
-            "modified": bool(git("-C", top, "status", "--porcelain", "--untracked-files=no").strip()),
-        }
-    except (OSError, subprocess.CalledProcessError):
-        log.warning("not a git checkout: the manifest names no commit")
-        return {"id": None, "modified": None}
-
-
-def _card(
-    build: Build,
-    counts: Sequence[Mapping[str, Any]],
-    aside: Sequence[Mapping[str, Any]],
-    splits: Mapping[str, int],
-    models: Mapping[str, Any],
-) -> str:
-    templates = Environment(
-        loader=FileSystemLoader(build.card.parent), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    dataset = build.dataset
-    kind = RELEASES[dataset["recipe"]]
-    heading = kind.heading(dataset)
-    front = {
-        "language": heading["language"],
-        "license": dataset["release"]["licence"],
-        "task_categories": heading["task_categories"],
-        "size_categories": [size_category(sum(splits.values()))],
-        "tags": heading["tags"],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [
-                    {"split": name, "path": f"data/{name}-*.parquet"} for name, rows in splits.items() if rows
-                ],
-            }
-        ],
+def _config(
+    release: Path, name: str, folder: str, table: Table, rows: Mapping[str, Iterable[Mapping[str, Any]]]
+) -> Config:
+    (release / folder).mkdir()
+    written: dict[str, Shards] = {
+        split: write_shards(release / folder, split, table, of_split) for split, of_split in rows.items()
     }
-    return templates.get_template(build.card.name).render(
-        front=yaml.safe_dump(front, allow_unicode=True, sort_keys=False).strip(),
-        name=build.name,
-        title=dataset["release"].get("title", build.name),
-        dataset=dataset,
-        splits=splits,
-        stages=counts,
-        side_stages=aside,
-        models=models,
-        columns=kind.rows.columns,
+    return Config(name, folder, table, {split: shards for split, shards in written.items() if shards.rows})
+
+
+def _picture(build: Build, config: Config, path: Path) -> dict[str, Any]:
+    """Draws the picture; returns what it shows and the means, nothing where there is none to draw."""
+    number = RELEASES[build.dataset["recipe"]].number
+    files = [file for shards in config.splits.values() for file in shards.files]
+    rejected_rows = next(iter(build.splits.values())).parent / "rejected.parquet"
+    released = Counted.of(number, config.table, files)
+    rejected = Counted.of(number, ROWS[build.dataset["recipe"]].rejected, [rejected_rows])
+    if not write_picture(path, number, released, rejected):
+        return {}
+    return {"column": number.column, "released": released.mean, "rejected": rejected.mean}
+
+
+def _about(facts: Facts) -> About:
+    heading = front(facts)
+    kind = f"A dataset made by corpusmith's {facts.dataset['recipe']} recipe."
+    return About(
+        name=facts.name,
+        title=facts.title,
+        description=facts.dataset["release"].get("description") or kind,
+        licence=facts.licence["link"] or facts.licence["licence"],
+        languages=heading["language"],
+        keywords=heading["tags"],
+        url=None if facts.repo is None else f"https://huggingface.co/datasets/{facts.repo}",
     )
-
-
-def size_category(rows: int) -> str:
-    """The Hub's word for a number of rows."""
-    limits = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M")]
-    return next((name for limit, name in limits if rows < limit), "10M<n<100M")

@@ -1,4 +1,4 @@
-"""What releases hold, by recipe: the columns of their rows, and how their cards are headed."""
+"""What releases hold, by recipe: the columns of their rows, how their cards are headed, the number in the picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from corpusmith.tables import CANDIDATE, ITEM_ID, SOLUTIONS, Column, Table
+from corpusmith.hub_parquet import Shards
+from corpusmith.tables import CANDIDATE, ITEM_ID, PREFERENCES, RESPONSES, SAMPLES, SOLUTIONS, Column, Table
 
 RELEASED = Table(
     "released",
@@ -27,16 +28,48 @@ TOP_K = Table(
     Column("top_k", pa.list_(CANDIDATE), "the best distinct answers, best first"),
 )
 
-RELEASED_SOLUTIONS = Table("released", *SOLUTIONS.columns)
+RELEASED_SOLUTIONS = Table("released", *SOLUTIONS.columns, row_group=SOLUTIONS.row_group)
+
+# What `load_dataset` loads where no config is named, and the folder of its files.
+DEFAULT, DATA = "default", "data"
+
+
+@dataclass(frozen=True)
+class Number:
+    """What the picture of a release shows. column: in the released and in the rejected rows; label: of its axis.
+
+    lowest, highest: ends of the first and of the last bin; bins: how many there are between them.
+    """
+
+    column: str
+    label: str
+    lowest: float
+    highest: float
+    bins: int
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A recipe's releases. more: further columns of its rows, in a folder of that name beside the data."""
+    """A recipe's releases. more: further columns of its rows, in a folder of that name beside the data.
+
+    answers: folder and config of further answers to the released items, and the kind of their tables.
+    """
 
     rows: Table
     more: tuple[str, Table] | None
     heading: Callable[[Mapping[str, Any]], dict[str, Any]]
+    number: Number
+    answers: tuple[str, Table] = ("samples", SAMPLES)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What `load_dataset(repo, name)` loads: the files of each split that has rows, in a folder of the release."""
+
+    name: str
+    folder: str
+    table: Table
+    splits: Mapping[str, Shards]
 
 
 def _translation_heading(dataset: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,7 +85,33 @@ def _maths_heading(dataset: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _instructions_heading(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    paired = dataset["preferences"] is not None
+    return {
+        "language": dataset["languages"],
+        "task_categories": ["text-generation"],
+        "tags": ["instruction-tuning", *(["dpo", "preference"] if paired else []), "synthetic", "corpusmith"],
+    }
+
+
 RELEASES = {
-    "translation": Kind(RELEASED, ("top_k", TOP_K), _translation_heading),
-    "maths": Kind(RELEASED_SOLUTIONS, None, _maths_heading),
+    "translation": Kind(
+        RELEASED,
+        ("top_k", TOP_K),
+        _translation_heading,
+        Number("score", "MetricX score (errors: 0 is perfect, 25 the worst)", 0, 25, 250),
+    ),
+    "maths": Kind(
+        RELEASED_SOLUTIONS,
+        None,
+        _maths_heading,
+        Number("pass_rate", "pass rate (share of right solutions to the problem)", 0, 1, 20),
+    ),
+    "instructions": Kind(
+        RESPONSES,
+        None,
+        _instructions_heading,
+        Number("reward", "reward (the reward model's own scale: higher is better)", -20, 20, 160),
+        ("preferences", PREFERENCES),
+    ),
 }

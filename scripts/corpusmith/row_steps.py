@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from corpusmith.accounting import Account
 from corpusmith.errors import InputError
-from corpusmith.tables import ROWS, Table, open_table
+from corpusmith.tables import RowTables, Table, open_table
 
 
 def text_column(table: Table, name: str, flag: str) -> str:
@@ -25,8 +25,8 @@ def text_column(table: Table, name: str, flag: str) -> str:
 class RowSplit:
     """Writes both tables of a recipe's filter step, and counts. They appear when the block ends well."""
 
-    def __init__(self, kept: str | Path, rejected: str | Path, recipe: str, account: Account) -> None:
-        self._paths, self._tables, self._account = (kept, rejected), ROWS[recipe], account
+    def __init__(self, kept: str | Path, rejected: str | Path, tables: RowTables, account: Account) -> None:
+        self._paths, self._tables, self._account = (kept, rejected), tables, account
         self._columns = [column.name for column in self._tables.rejected.columns]
         self._open = contextlib.ExitStack()
 
@@ -45,11 +45,18 @@ class RowSplit:
         self._account.keep(row["item_id"])
         self._kept.write(row)
 
-    def reject(self, row: Mapping[str, Any], reason: str, detail: str) -> None:
-        """The row goes, for one reason. detail: what was seen, for people."""
+    def reject(self, row: Mapping[str, Any], reason: str, detail: str | None, reasons: Sequence[str] = ()) -> None:
+        """The row goes. reason: the first of the reasons, where there are more; detail: what was seen, for people."""
         self._account.drop(row["item_id"], reason)
         known = {name: row[name] for name in self._columns if name in row}
-        self._rejected.write(known | {"reason": reason, "reasons": [reason], "detail": detail})
+        self._rejected.write(known | {"reason": reason, "reasons": list(reasons) or [reason], "detail": detail})
+
+    def decide(self, row: Mapping[str, Any], objection: tuple[str, str | None] | None) -> None:
+        """The row stays, or goes for an objection's reason and detail."""
+        if objection is None:
+            self.keep(row)
+        else:
+            self.reject(row, *objection)
 
     def summary(self, stage: str) -> str:
         """One line for people."""

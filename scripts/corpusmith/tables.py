@@ -74,6 +74,13 @@ BAD_ROWS = Table(
     Column("excerpt", pa.string(), "its first 200 characters, bytes that are not UTF-8 replaced"),
 )
 
+DROPPED_ROWS = Table(
+    "dropped rows",
+    Column("file", pa.string(), "file the row stands in"),
+    Column("row", pa.int64(), "its number there, from 1"),
+    Column("reason", pa.string(), "why it was dropped"),
+)
+
 DROPPED = Table(
     "dropped",
     ITEM_ID,
@@ -292,6 +299,83 @@ SAMPLES = Table(
     row_group=ROW_GROUP_OF_LONG_TEXTS,
 )
 
+# --- the instructions recipe ---
+
+_ABOUT_THE_INSTRUCTION = (
+    Column("origin", pa.string(), "where the instruction comes from: the model that wrote it, or the file of a task"),
+    Column("topic", pa.string(), "name of the topic whose system prompt it was asked under", optional=True),
+    Column("reference", pa.string(), "a right response, where the task came with one", optional=True),
+)
+INSTRUCTIONS = Table(
+    "instructions",
+    ITEM_ID,
+    Column("instruction", pa.string(), "what a user asks"),
+    *_ABOUT_THE_INSTRUCTION,
+    Column("sample_id", pa.string(), "id of the sample that it was, where a model made it up", optional=True),
+    Column("system", pa.string(), "system prompt that goes with it, where there is one", optional=True),
+    Column("temperature", pa.float64(), "temperature that it was sampled at", optional=True),
+    Column("top_p", pa.float64(), "share of the probability that it was sampled from", optional=True),
+)
+TAGS = ("difficulty", "quality", "category", "language")
+_RESPONSE = (
+    Column("reward", pa.float64(), "its reward; higher is better", optional=True),
+    *(Column(name, pa.string(), f"{name} of the instruction, as a model tagged it", optional=True) for name in TAGS),
+)
+RESPONSES = Table(
+    "responses",
+    ITEM_ID,
+    Column("instruction", pa.string(), "what a user asks"),
+    Column("response", pa.string(), "the response that was taken"),
+    Column("messages", MESSAGES, "the same as a conversation, behind the system prompt where there is one"),
+    *_RESPONSE,
+    *_ABOUT_THE_INSTRUCTION,
+    Column("generation_model", pa.string(), "the model that wrote the response"),
+    Column("sample", pa.int32(), "index of the response among those to the instruction"),
+    Column("candidates", pa.int32(), "how many responses could have been taken"),
+    row_group=ROW_GROUP_OF_LONG_TEXTS,
+)
+REJECTED_RESPONSES = Table(
+    "rejected responses",
+    ITEM_ID,
+    Column("instruction", pa.string(), "what a user asks"),
+    Column("response", pa.string(), "the response, where there is one", optional=True),
+    *_RESPONSE,
+    *(column for column in REJECTED.columns if column.name in ("reason", "reasons", "detail")),
+    row_group=ROW_GROUP_OF_LONG_TEXTS,
+)
+
+
+RESPONSE = pa.struct(
+    [
+        pa.field("sample", pa.int32()),
+        pa.field("temperature", pa.float64()),
+        pa.field("text", pa.string()),
+        pa.field("score", pa.float64()),
+    ]
+)
+_RESPONSES = (
+    Column("prompt", MESSAGES, "the instruction, as a conversation"),
+    Column("responses", pa.list_(RESPONSE), "all responses to it with their rewards"),
+)
+
+PREFERENCES = Table(
+    "preferences",
+    ITEM_ID,
+    *_RESPONSES,
+    Column("chosen", MESSAGES, "the better response, as the assistant's turn"),
+    Column("rejected", MESSAGES, "the worse one"),
+    Column("chosen_score", pa.float64(), "reward of the better one; higher is better"),
+    Column("rejected_score", pa.float64(), "reward of the worse one"),
+    Column("margin", pa.float64(), "the first minus the second"),
+)
+
+REJECTED_PREFERENCES = Table(
+    "rejected preferences",
+    ITEM_ID,
+    *_RESPONSES,
+    *(column for column in REJECTED.columns if column.name in ("reason", "reasons", "detail")),
+)
+
 
 @dataclass(frozen=True)
 class RowTables:
@@ -305,21 +389,38 @@ class RowTables:
 # What programs that serve every recipe work on, by recipe. The first of the texts is what duplicates are known by.
 ROWS = {
     "translation": RowTables(FILTERED, REJECTED, ("source", "target")),
+    "instructions": RowTables(RESPONSES, REJECTED_RESPONSES, ("instruction", "response")),
     "maths": RowTables(SOLUTIONS, REJECTED_SOLUTIONS, ("problem", "answer", "generated_solution", "problem_type")),
 }
 
 
 class TableWriter:
-    """Writes one table, row by row, whole or not at all. Use `open_table`."""
+    """Writes one table, row by row, whole or not at all. Use `open_table`.
 
-    def __init__(self, path: Path, partial: Path, table: Table, options: Mapping[str, Any]) -> None:
-        self._path, self._table = path, table
+    count: rows that were written; bytes: size of those in Arrow that are in row groups or wait for more of one.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        partial: Path,
+        table: Table,
+        most_bytes: int | None,
+        options: Mapping[str, Any],
+        metadata: Mapping[str, str],
+    ) -> None:
+        self._path, self._table, self._most_bytes = path, table, most_bytes
         self._writer = pq.ParquetWriter(partial, table.schema, compression="zstd", write_page_checksum=True, **options)
+        if metadata:
+            self._writer.add_key_value_metadata(dict(metadata))
         self._rows: list[Mapping[str, Any]] = []
         # Behind the batches, in the order in which they came, and together with them less than a row group.
         self._batches: list[pa.RecordBatch] = []
         self._in_batches = 0
-        self.count = 0
+        # Where row groups are cut by their bytes: what the next one has so far.
+        self._group: list[pa.RecordBatch] = []
+        self._group_bytes = 0
+        self.count = self.bytes = 0
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Adds one row, a value for each column."""
@@ -367,8 +468,25 @@ class TableWriter:
         # Arrow cuts pages anew with each batch: one is written, so that it does not matter how the rows came in.
         whole = self._batches[0] if len(self._batches) == 1 else pa.concat_batches(self._batches)
         self._batches, self._in_batches = [], 0
+        self.bytes += whole.nbytes
+        if self._most_bytes is None:
+            self._write_group(whole)
+            return
+        for part in _parts(whole, self._most_bytes):
+            if self._group_bytes + part.nbytes > self._most_bytes:
+                self._end_group()
+            self._group.append(part)
+            self._group_bytes += part.nbytes
+
+    def _end_group(self) -> None:
+        if self._group:
+            whole = pa.concat_batches(self._group)
+            self._group, self._group_bytes = [], 0
+            self._write_group(whole)
+
+    def _write_group(self, whole: pa.RecordBatch) -> None:
         with naming(self._path):
-            self._writer.write_batch(whole, row_group_size=self._table.row_group)
+            self._writer.write_batch(whole, row_group_size=whole.num_rows)
 
     def _batch_rows(self) -> None:
         if not self._rows:
@@ -394,8 +512,19 @@ class TableWriter:
     def close(self) -> None:
         """Writes what is left and the file's end."""
         self._flush()
+        self._end_group()
         with naming(self._path):
             self._writer.close()
+
+
+def _parts(batch: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:
+    """The batch in parts of at most so many bytes, or of one row."""
+    if batch.nbytes <= most_bytes or batch.num_rows == 1:
+        yield batch
+        return
+    middle = batch.num_rows // 2
+    yield from _parts(batch.slice(0, middle), most_bytes)
+    yield from _parts(batch.slice(middle), most_bytes)
 
 
 # What Arrow, or Python on its behalf, says of a value that does not fit its column.
@@ -441,16 +570,25 @@ def _first_bad(values: Sequence[Any], type_: pa.DataType) -> int:
 class open_table:
     """Context manager that gives a TableWriter; the file appears when the block ends well.
 
-    options: passed on to pyarrow.parquet.ParquetWriter.
+    most_bytes: row groups are as large as they can be with at most so many bytes in Arrow, instead of having the rows
+    that their kind says. metadata: of the file. options: passed on to pyarrow.parquet.ParquetWriter.
     """
 
-    def __init__(self, path: str | Path, table: Table, **options: Any) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        table: Table,
+        most_bytes: int | None = None,
+        metadata: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         self._path, self._table, self._options = Path(path), table, options
+        self._most_bytes, self._metadata = most_bytes, metadata or {}
         self._whole = whole_file(self._path)
 
     def __enter__(self) -> TableWriter:
         partial = self._whole.__enter__()
-        self._writer = TableWriter(self._path, partial, self._table, self._options)
+        self._writer = TableWriter(self._path, partial, self._table, self._most_bytes, self._options, self._metadata)
         return self._writer
 
     def __exit__(self, kind: Any, value: Any, trace: Any) -> bool | None:
@@ -486,7 +624,8 @@ def _reading(path: str | Path) -> Iterator[None]:
 
 def _open(path: str | Path, table: Table) -> pq.ParquetFile:
     with _reading(path):
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        # What is buffered ahead is kept until the file is closed: all of it, in the end.
+        file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False)
     found = file.schema_arrow
     for column in table.columns:
         place = found.get_field_index(column.name)

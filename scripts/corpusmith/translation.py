@@ -10,11 +10,11 @@ import heapq
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
 from pathlib import Path
 from typing import Any
 
 from corpusmith.accounting import Account
+from corpusmith.alongside import alongside, by_item
 from corpusmith.errors import InputError
 from corpusmith.identity import fraction, parse_shard, shard_of
 from corpusmith.prompts import user_turn
@@ -85,19 +85,8 @@ def translation_requests(
 def scored_answers(completions: str | Path, scores: str | Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Each item with its answers and their scores, in the tables' order, which is the same in both."""
     names = ["item_id", "request", "sample"]
-    pairs = zip_longest(
-        read_rows(completions, COMPLETIONS, [*names, "text", "finish_reason", "error"]),
-        read_rows(scores, SCORES, [*names, "score", "truncated"]),
-    )
-
-    def joined() -> Iterator[dict[str, Any]]:
-        for answer, score in pairs:
-            if answer is None or score is None or any(answer[name] != score[name] for name in names):
-                raise InputError(f"{scores}: does not belong to {completions}; delete it and build again")
-            yield answer | score
-
-    for item, rows in groupby(joined(), key=lambda row: row["item_id"]):
-        yield item, list(rows)
+    answers = (completions, COMPLETIONS, [*names, "text", "finish_reason", "error"])
+    return by_item(alongside(answers, (scores, SCORES, [*names, "score", "truncated"]), names))
 
 
 def why_unusable(answer: Mapping[str, Any]) -> str | None:

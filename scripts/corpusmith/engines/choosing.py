@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from corpusmith.engines.supervised import SupervisedEngine
 from corpusmith.errors import InputError
 from corpusmith.gpu_claims import claimed_when_asked
 from corpusmith.models import folder_of, read_receipt
-from corpusmith.program import log
+from corpusmith.program import json_object, log
 from corpusmith.stopping import Stopping
 
 
@@ -98,14 +97,4 @@ def _make_transformers(folder: Path, tp: int, batch_size: int, model: dict[str, 
 
 
 def _settings(flags: argparse.Namespace) -> dict[str, Any]:
-    return {**_read(flags.settings, "--settings"), **_read(flags.tuning, "--tuning")}
-
-
-def _read(text: str, flag: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{flag} is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{flag} is no JSON object")
-    return found
+    return {**json_object(flags.settings, "--settings"), **json_object(flags.tuning, "--tuning")}

@@ -10,10 +10,9 @@ import llguidance
 import llguidance.hf
 import numpy as np
 
+from corpusmith.engines.protocol import JSON_ON_ONE_LINE
 from corpusmith.errors import InputError
 
-# Between the parts of JSON: as people and models lay it out, but never so much that a weak model gets lost in it.
-_WHITE_SPACE = r"\n?[ \t]{0,20}"
 _UNUSABLE = "this constraint cannot be compiled"
 # A vocabulary that lacks a character of the constraint is one way to get here.
 _STUCK = "no token of the vocabulary continues this answer within its constraint"
@@ -75,4 +74,4 @@ def _grammar(choices: tuple[str, ...] | None, json_schema: str | None) -> str:
         alternatives = " | ".join(json.dumps(choice) for choice in choices)
         return llguidance.LLMatcher.grammar_from_lark(f"start: {alternatives}")
     assert json_schema is not None
-    return llguidance.LLMatcher.grammar_from_json_schema(json_schema, defaults={"whitespace_pattern": _WHITE_SPACE})
+    return llguidance.LLMatcher.grammar_from_json_schema(json_schema, defaults=JSON_ON_ONE_LINE)

@@ -16,6 +16,9 @@ OUT_OF_MEMORY = re.compile(
     r"OutOfMemoryError|out of memory|can't allocate memory|not enough memory|cudaErrorMemoryAllocation|MemoryError"
 )
 
+# llguidance's layout of JSON, its separators as regular expressions: weak models get lost in white space.
+JSON_ON_ONE_LINE: Any = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+
 
 class EngineDied(Exception):
     """The engine is gone: what was in flight has no answer, and nothing more can be asked of it.

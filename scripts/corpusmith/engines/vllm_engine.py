@@ -30,7 +30,16 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from corpusmith.engines.process_guard import end_marked, release, start_guard
-from corpusmith.engines.protocol import OUT_OF_MEMORY, Answer, EngineDied, OutOfMemory, Prompt, Question, failure
+from corpusmith.engines.protocol import (
+    JSON_ON_ONE_LINE,
+    OUT_OF_MEMORY,
+    Answer,
+    EngineDied,
+    OutOfMemory,
+    Prompt,
+    Question,
+    failure,
+)
 from corpusmith.engines.rendering import render_prompt
 from corpusmith.errors import InputError
 from corpusmith.identity import canonical, digest
@@ -62,8 +71,6 @@ _SECONDS_TO_START = 3600
 _SECONDS_TO_CLOSE = 10.0
 # Read by logged_python.sh, and by it vLLM's processes are known.
 _LOG_VARIABLE = "CORPUSMITH_LOG"
-# llguidance's layout of JSON; its separators are regular expressions.
-_ONE_LINE = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 _LINES_OF_LOG = 20
 _TROUBLE = re.compile(r"^ERROR |Traceback")
 # A line of a log that names an exception, with what stands before it cut off.
@@ -364,12 +371,12 @@ def _quiet(log_file: Path) -> Iterator[None]:
 
 
 def _on_one_line(schema: str) -> str:
-    """The schema for JSON on one line: weak models get lost in white space. What is no schema stays as it is."""
+    """The schema for JSON on one line. What is no schema stays as it is."""
     try:
         found = json.loads(schema)
     except ValueError:
         return schema
-    return json.dumps({"x-guidance": _ONE_LINE, **found}) if isinstance(found, dict) else schema
+    return json.dumps({"x-guidance": JSON_ON_ONE_LINE, **found}) if isinstance(found, dict) else schema
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,27 +7,28 @@ from collections.abc import Iterator
 from typing import Any
 
 from corpusmith.recipes.common import (
-    FILTER_JUDGE,
+    SAMPLES,
     Entry,
-    filter_contradictions,
-    filter_stages,
-    filter_steps,
-    filter_tables,
+    counting_contradictions,
     judge_contradictions,
-    one_of,
     sharded,
     unknown_names,
 )
-from corpusmith.recipes.common import filters as _filters
 
 CARD = "scripts/corpusmith/templates/maths.md.jinja"
+# The filter that is its own, before those of every recipe.
+FILTER = "selected"
 SOURCES = ("files", "hub", "dataset", "toy")
 GENERATED = "generated"
+# Where no model is asked to solve.
+_SOLVE = "config/prompts/solve.txt"
 # Columns of its rows that filters may name. The first text is what duplicates are known by.
 TEXTS = (
     "problem", "answer", "generated_solution", "problem_type", "problem_source", "inference_mode", "generation_model",
 )  # fmt: skip
 NUMBERS = ("pass_rate", "pass_rate_samples")
+# Columns of a release that another dataset can be made of.
+RELEASED = (*TEXTS, "pass_rate")
 
 
 def generates(entry: Entry) -> bool:
@@ -35,17 +36,42 @@ def generates(entry: Entry) -> bool:
     return entry["solve"] is not None and entry["select"]["solutions"] == GENERATED
 
 
+def generating_datasets(config: Entry) -> list[str]:
+    """Datasets of the recipe whose solutions are made here."""
+    return [name for name, entry in config["datasets"].items() if entry["recipe"] == "maths" and generates(entry)]
+
+
+def keeping_datasets(config: Entry) -> list[str]:
+    """Those whose rows keep the solutions that they came with."""
+    return [name for name, entry in config["datasets"].items() if entry["recipe"] == "maths" and not generates(entry)]
+
+
+def origin_of(entry: Entry, dataset: str) -> str:
+    """What rows come from, as the column dataset says it. dataset: the entry's name."""
+    sources = entry["sources"]
+    if "hub" in sources:
+        return str(sources["hub"]["split"].split(":")[0])
+    return "+".join(sources["dataset"]) if "dataset" in sources else dataset
+
+
+def columns_of(entry: Entry) -> dict[str, str | None]:
+    """The columns of the sources by our names, where the config or the source says them."""
+    return {name: name for name in RELEASED} if "dataset" in entry["sources"] else dict(entry["sources"]["columns"])
+
+
 def steps(entry: Entry) -> list[str]:
     """Names of its steps, in order."""
-    return [*(step for step in ("solve", "judge") if entry[step] is not None), *filter_steps(entry)]
+    return [step for step in ("solve", "judge") if entry[step] is not None]
 
 
 def step_of(entry: Entry, step: str) -> Entry:
     """A step's config. What the judge is asked about lies in the shards of the solutions."""
-    if step == FILTER_JUDGE:
-        found: Entry = entry["filter"]["judge"]
-        return found
     return {**entry["judge"], "shards": entry["solve"]["shards"]} if step == "judge" else entry[step]
+
+
+def writers(entry: Entry) -> list[str]:
+    """Models that write what is released."""
+    return [entry["solve"]["model"]] if generates(entry) else []
 
 
 def toy_steps(entry: Entry) -> list[str]:
@@ -61,7 +87,7 @@ def counting(entry: Entry) -> str | None:
     return found
 
 
-def kinds(step: str) -> tuple[str, ...]:
+def kinds(entry: Entry, step: str) -> tuple[str, ...]:
     """Kinds of tables that models make in a step."""
     return ("completions",)
 
@@ -87,7 +113,7 @@ def _judging(entry: Entry) -> list[str]:
 def stages(entry: Entry) -> list[str]:
     """Accounts along the way."""
     solving = _solving(entry) if generates(entry) else []
-    return ["sources/read", *solving, *filter_stages(entry, "selected")]
+    return ["sources/read", *solving]
 
 
 def side_stages(entry: Entry) -> list[str]:
@@ -97,7 +123,7 @@ def side_stages(entry: Entry) -> list[str]:
 
 def tables(entry: Entry) -> list[str]:
     """Every table, in order."""
-    found = ["sources/rows", "sources/bad_rows"]
+    found = ["sources/rows", "sources/bad_rows", "sources/dropped_rows"]
     if entry["solve"] is not None:
         shards = entry["solve"]["shards"]
         found += ["sources/problems", "sources/conflicts"]
@@ -105,13 +131,12 @@ def tables(entry: Entry) -> list[str]:
         if entry["judge"] is not None:
             found += [sharded("judge", kind, shards) for kind in ("requests", "completions")]
         found += [sharded("solve", kind, shards) for kind in ("graded", "grades")]
-    further = samples(entry)
-    return [*found, *([further] if further is not None else []), *filter_tables(entry, "selected")]
+    return [*found, *samples(entry)]
 
 
 def dropped(entry: Entry) -> list[str]:
-    """Tables of everything that left between the pool and the release."""
-    return ["filtered/rejected"]
+    """Tables of what left between the pool and the filters."""
+    return []
 
 
 def environments(entry: Entry) -> tuple[str, ...]:
@@ -119,31 +144,31 @@ def environments(entry: Entry) -> tuple[str, ...]:
     return ("maths",) if entry["solve"] is not None else ()
 
 
-def filters(entry: Entry) -> list[str]:
-    """Folders of what each filter kept and rejected."""
-    return _filters(entry, "selected")
-
-
-def samples(entry: Entry) -> str | None:
+def samples(entry: Entry) -> list[str]:
     """The table of all graded solutions to problems whose best one is released; none where rows keep their own."""
-    return "selected/samples" if generates(entry) else None
+    return ["selected/samples"] if generates(entry) else []
+
+
+def released_texts(entry: Entry) -> list[str]:
+    """Where its releases hold texts: columns, and the samples."""
+    return [*TEXTS, *([SAMPLES] if samples(entry) else [])]
+
+
+def learnt(entry: Entry) -> dict[str, Any]:
+    """How its rows become some to tune a model on: asked as the model is that solves them."""
+    prompt = _SOLVE if entry["solve"] is None else entry["solve"]["prompt"]
+    return {"prompt": prompt, "completion": "generated_solution", "columns": {}, "values": {}}
 
 
 def contradictions(path: str, dataset: Entry, config: Entry) -> Iterator[str]:
     """What a schema cannot say."""
     sources, solve, judge = dataset["sources"], dataset["solve"], dataset["judge"]
-    yield from one_of(f"{path}.sources", sources, SOURCES)
     named: list[tuple[str, str, Any]] = [("sources.tokenizer", "models", sources.get("tokenizer"))]
     named += [(f"{step}.model", "models", dataset[step]["model"]) for step in ("solve", "judge") if dataset[step]]
     yield from unknown_names(path, named, config)
-    yield from filter_contradictions(path, dataset, config, TEXTS, NUMBERS)
     if sources["start"] >= sources["end"]:
         yield f"{path}.sources.start: {sources['start']} is not below end {sources['end']}; allowed: less than that"
-    if "openai" in config["models"].get(sources.get("tokenizer"), {}):
-        yield (
-            f"{path}.sources.tokenizer: {sources['tokenizer']!r} answers over HTTP and has no tokenizer here; allowed:"
-            " the name of a model with repo, path or toy, of which only the tokenizer is fetched"
-        )
+    yield from counting_contradictions(path, sources.get("tokenizer"), config)
     if sources["labels"]["solution_tokens"] is not None and "tokenizer" not in sources:
         yield f"{path}.sources.tokenizer: is missing; it has to be given, as labels.solution_tokens counts by it"
     for key, band in (

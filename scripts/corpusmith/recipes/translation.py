@@ -7,19 +7,16 @@ from typing import Any
 
 from corpusmith.metrics import KINDS
 from corpusmith.recipes.common import (
-    FILTER_JUDGE,
     Entry,
-    filter_contradictions,
-    filter_stages,
-    filter_steps,
-    filter_tables,
+    counting_contradictions,
     one_of,
     sharded,
     unknown_names,
 )
-from corpusmith.recipes.common import filters as _filters
 
 CARD = "scripts/corpusmith/templates/translation.md.jinja"
+# The filter that is its own, before those of every recipe.
+FILTER = "checked"
 SOURCES = ("files", "hub", "toy")
 _REFERENCES = ("files", "toy")
 _THRESHOLD_RULES = ("copied_source", "script", "language", "length_ratio", "repetition", "max_score")
@@ -30,16 +27,18 @@ NUMBERS = ("score", "mean_score", "candidates")
 
 def steps(entry: Entry) -> list[str]:
     """Names of its steps, in order."""
-    return ["prefilter", "final", *filter_steps(entry)]
+    return ["prefilter", "final"]
 
 
 def step_of(entry: Entry, step: str) -> Entry:
     """A step's config. baseline, which the toy demo draws from random sources, is asked as final is."""
-    if step == FILTER_JUDGE:
-        found: Entry = entry["filter"]["judge"]
-        return found
-    found = entry["final"] if step == "baseline" else entry[step]
+    found: Entry = entry["final"] if step == "baseline" else entry[step]
     return found
+
+
+def writers(entry: Entry) -> list[str]:
+    """Models that write what is released."""
+    return [entry["final"]["model"]]
 
 
 def toy_steps(entry: Entry) -> list[str]:
@@ -53,9 +52,9 @@ def counting(entry: Entry) -> str:
     return found
 
 
-def kinds(step: str) -> tuple[str, ...]:
+def kinds(entry: Entry, step: str) -> tuple[str, ...]:
     """Kinds of tables that models and scorers make in a step."""
-    return ("completions",) if step == FILTER_JUDGE else ("completions", "scores")
+    return ("completions", "scores")
 
 
 def pool(entry: Entry) -> str:
@@ -67,9 +66,9 @@ def stages(entry: Entry) -> list[str]:
     """Accounts along the way."""
     found = ["sources/read", "sources/sample"]
     for step in ("prefilter", "final"):
-        found += [sharded(step, kind, entry[step]["shards"]) for kind in kinds(step)]
+        found += [sharded(step, kind, entry[step]["shards"]) for kind in kinds(entry, step)]
         found.append("prefilter/select" if step == "prefilter" else sharded(step, "selected", entry[step]["shards"]))
-    return [*found, *filter_stages(entry, "checked")]
+    return found
 
 
 def side_stages(entry: Entry) -> list[str]:
@@ -82,17 +81,17 @@ def tables(entry: Entry) -> list[str]:
     found = ["sources/segments", "sources/bad_rows"]
     for step in ("prefilter", "final"):
         shards = entry[step]["shards"]
-        found += [sharded(step, kind, shards) for kind in ("requests", *kinds(step))]
+        found += [sharded(step, kind, shards) for kind in ("requests", *kinds(entry, step))]
         if step == "prefilter":
             found += ["prefilter/dropped", "final/sources"]
         else:
             found += [sharded(step, kind, shards) for kind in ("selected", "dropped")]
-    return [*found, *filter_tables(entry, "checked")]
+    return found
 
 
 def dropped(entry: Entry) -> list[str]:
-    """Tables of everything that left between the pool and the release."""
-    return ["prefilter/dropped", sharded("final", "dropped", entry["final"]["shards"]), "filtered/rejected"]
+    """Tables of what left between the pool and the filters."""
+    return ["prefilter/dropped", sharded("final", "dropped", entry["final"]["shards"])]
 
 
 def environments(entry: Entry) -> tuple[str, ...]:
@@ -100,31 +99,36 @@ def environments(entry: Entry) -> tuple[str, ...]:
     return ()
 
 
-def filters(entry: Entry) -> list[str]:
-    """Folders of what each filter kept and rejected."""
-    return _filters(entry, "checked")
+def samples(entry: Entry) -> list[str]:
+    """Tables of further answers to released items; none, as its rows hold their best ones."""
+    return []
 
 
-def samples(entry: Entry) -> str | None:
-    """A table of further answers to released items; none, as its rows hold their best ones."""
-    return None
+def released_texts(entry: Entry) -> list[str]:
+    """Where its releases hold texts: of the columns, top_k holds further answers."""
+    return [*TEXTS, "top_k"]
+
+
+def learnt(entry: Entry) -> dict[str, Any]:
+    """How its rows become some to tune a model on: asked as the model was that wrote them."""
+    languages = {key: entry[key] for key in ("source_language", "target_language")}
+    return {
+        "prompt": entry["final"]["prompt"],
+        "completion": "target",
+        "columns": {"text": "source"},
+        "values": languages,
+    }
 
 
 def contradictions(path: str, dataset: Entry, config: Entry) -> Iterator[str]:
     """What a schema cannot say."""
-    yield from one_of(f"{path}.sources", dataset["sources"], SOURCES)
     named: list[tuple[str, str, Any]] = [("sources.tokenizer", "models", dataset["sources"].get("tokenizer"))]
     for step in ("prefilter", "final"):
         named += [
             (f"{step}.model", "models", dataset[step]["model"]),
             (f"{step}.scorer", "scorers", dataset[step]["scorer"]),
         ]
-    if "openai" in config["models"].get(counting(dataset), {}):
-        yield (
-            f"{path}.sources.tokenizer: {counting(dataset)!r} answers over HTTP and has no tokenizer here; allowed: the"
-            " name of a model with repo, path or toy, of which only the tokenizer is fetched"
-        )
-    yield from filter_contradictions(path, dataset, config, TEXTS, NUMBERS)
+    yield from counting_contradictions(path, counting(dataset), config)
     evaluation = dataset["evaluation"]
     if evaluation is not None:
         yield from one_of(f"{path}.evaluation.references", evaluation["references"], _REFERENCES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,19 +70,24 @@ def pieces() -> list[str]:
     return [*(word for word in words if len(word) > 1), *spaced, *signs]
 
 
-def build_tokenizer(max_length: int) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    max_length: int, words: Sequence[str] | None = None, largest: int = maths.LIMIT
+) -> PreTrainedTokenizerFast:
     """A tokenizer of characters and of the toy language's words, with Qwen's chat markers and template.
 
-    Roles are one token each.
+    Roles are one token each. words: those that are one token in place of the toy language's; largest: numbers from 10
+    to this one are one token.
     """
     spelled = [f"<0x{byte:02X}>" for byte in range(256)]
     vocabulary = {token: number for number, token in enumerate([PAD, START, END, *spelled, *alphabet()])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], byte_fallback=True))
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (PAD, START, END)])
-    tokenizer.add_tokens([AddedToken(role, normalized=False) for role in [*ROLES, *pieces()]])
+    tokenizer.add_tokens(
+        [AddedToken(role, normalized=False) for role in [*ROLES, *(pieces() if words is None else words)]]
+    )
     # Numbers that are reckoned with are one token each where they stand alone, and never part of a larger one.
-    small = [str(number) for number in range(10, maths.LIMIT + 1)]
+    small = [str(number) for number in range(10, largest + 1)]
     tokenizer.add_tokens([AddedToken(number, normalized=False, single_word=True) for number in small])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

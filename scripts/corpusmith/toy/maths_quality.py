@@ -7,12 +7,11 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from corpusmith.alongside import alongside
 from corpusmith.answers import last_boxed
-from corpusmith.errors import InputError
 from corpusmith.tables import (
     COMPLETIONS,
     GRADED_SOLUTIONS,
@@ -99,16 +98,15 @@ def generated_solutions(
     for shard in shards:
         completions, graded = solve / "completions" / f"{shard}.parquet", solve / "graded" / f"{shard}.parquet"
         truth: dict[tuple[str, int], bool] = {}
-        for answer, grade in zip_longest(
-            read_rows(completions, COMPLETIONS, ["item_id", "sample", "text"]),
-            read_rows(graded, GRADED_SOLUTIONS, ["item_id", "sample", "right"]),
+        for solution in alongside(
+            (completions, COMPLETIONS, ["item_id", "sample", "text"]),
+            (graded, GRADED_SOLUTIONS, ["item_id", "sample", "right"]),
+            ["item_id", "sample"],
         ):
-            if answer is None or grade is None or answer["item_id"] != grade["item_id"]:
-                raise InputError(f"{graded}: does not belong to {completions}; delete it and build again")
-            right = is_right(texts[answer["item_id"]], answer["text"])
-            truth[answer["item_id"], answer["sample"]] = right
+            right = is_right(texts[solution["item_id"]], solution["text"])
+            truth[solution["item_id"], solution["sample"]] = right
             found.all.add(right)
-            if grade["right"]:
+            if solution["right"]:
                 found.graded_right.add(right)
         for item, sample, said in _verdicts(judged / "completions" / f"{shard}.parquet") if judged else ():
             found.judge.add((said == accept) == truth[item, sample])
