@@ -151,6 +151,21 @@ def kept_before(folder):
     )
 
 
+def group_of_filters(wildcards):
+    """The group of filters without a model: that of the selection, unless a filter with one stands between them.
+
+    Its job is of no group, and what leaves a group may not come back to it.
+    """
+    between = CONFIG["datasets"][wildcards.dataset]["filter"]["neighbours"] is not None
+    return f"{wildcards.dataset}-{'filters' if between else 'selection'}"
+
+
+def group_of_what_passes(wildcards):
+    """The group of the filters that come last: that of the release, unless a model answers to what passes them."""
+    answered = CONFIG["datasets"][wildcards.dataset].get("preferences") is not None
+    return f"{wildcards.dataset}-{'passed' if answered else 'release'}"
+
+
 def datasets_of(recipe):
     """The datasets of a recipe, as a wildcard."""
     return one_of(name for name, entry in CONFIG["datasets"].items() if entry["recipe"] == recipe)
@@ -270,6 +285,11 @@ def recipe_of(wildcards):
 def deduplicate_flags(wildcards):
     """How duplicates are found, and which stays."""
     return " ".join(layout.deduplicate_flags(CONFIG, wildcards.dataset))
+
+
+def best_flags(wildcards):
+    """How many rows stay, and what makes them the best."""
+    return quoted(layout.best_flags(CONFIG, wildcards.dataset))
 
 
 def neighbours_flags(wildcards):

@@ -84,7 +84,7 @@ rule decontaminate:
     benchmark:
         "<benchmarks>/decontaminate/{dataset}.tsv"
     group:
-        "{dataset}-selection"
+        group_of_filters
     conda:
         "../envs/data.yaml"
     params:
@@ -119,7 +119,7 @@ rule filter_unsafe:
     benchmark:
         "<benchmarks>/filter_unsafe/{dataset}.tsv"
     group:
-        "{dataset}-selection"
+        group_of_filters
     conda:
         "../envs/data.yaml"
     params:
@@ -185,7 +185,7 @@ rule apply_verdicts:
     log:
         "<logs>/apply_verdicts/{dataset}.log",
     group:
-        "{dataset}-release"
+        group_of_what_passes
     conda:
         "../envs/data.yaml"
     params:
@@ -202,6 +202,36 @@ rule apply_verdicts:
         " --step {params.step}"
         " --shards {params.shards}"
         " --accept {params.accept:q}"
+        " --kept {output.kept}"
+        " --rejected {output.rejected}"
+        " --account {output.account}"
+        " 2>&1 | tee {log}"
+
+
+rule keep_best:
+    input:
+        rows=kept_before("best"),
+    output:
+        kept="<results>/{dataset}/best/kept.parquet",
+        rejected="<results>/{dataset}/best/rejected.parquet",
+        account="<results>/{dataset}/best.account.json",
+    log:
+        "<logs>/keep_best/{dataset}.log",
+    group:
+        group_of_what_passes
+    conda:
+        "../envs/data.yaml"
+    params:
+        program=running("keep_best.py"),
+        code=code("keep_best.py"),
+        recipe=recipe_of,
+        how=best_flags,
+    shell:
+        "python {params.program}"
+        " --rows {input.rows}"
+        " --recipe {params.recipe}"
+        " {params.how}"
+        " --stage best"
         " --kept {output.kept}"
         " --rejected {output.rejected}"
         " --account {output.account}"

@@ -1,7 +1,7 @@
 """Takes the best response to each instruction, and keeps the rows that break no rule.
 
     python scripts/select_responses.py --instructions instructions.parquet --step results/mine/respond --shards 4 \\
-        --rules '{"least_reward": -10, "best": 1000}' --generation-model Qwen3-8B \\
+        --rules '{"least_reward": -10, "language": ["en"]}' --generation-model Qwen3-8B \\
         --kept kept.parquet --rejected rejected.parquet --account account.json
 
 in:  item_id 5d…, instruction "Add 12 and 30."   and   item_id 5d…, sample 1, text "42"   and   sample 1, score 2.25
@@ -82,11 +82,10 @@ def main() -> None:
     """Parses the flags and selects."""
     flags = _arguments()
     inputs = _inputs(flags)
-    given = json_object(flags.rules, "--rules", 'write it as {"least_reward": -10, "best": 1000}')
+    given = json_object(flags.rules, "--rules", 'write it as {"least_reward": -10, "language": ["en"]}')
     rules = ResponseRules(given, scored=flags.scores, tagged=flags.tags is not None)
     account = Account(flags.stage)
-    passes = 1 if rules.best is None else 2
-    with Progress("select", passes * row_count(flags.instructions)) as progress:
+    with Progress("select", row_count(flags.instructions)) as progress:
         summary = select_responses(
             inputs, rules, flags.generation_model, flags.kept, flags.rejected, account, progress.advance
         )

@@ -93,9 +93,9 @@ class Checkout:
             pytest.fail(f"snakemake {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-6000:]}")
         return done
 
-    def plan(self, *arguments: str) -> dict[str, int]:
+    def plan(self, *arguments: str, profile: str = "local") -> dict[str, int]:
         """What Snakemake would run: rule to number of jobs."""
-        lines = iter(self.snakemake("-n", *arguments).stdout.splitlines())
+        lines = iter(self.snakemake("-n", *arguments, profile=profile).stdout.splitlines())
         jobs = {}
         for line in lines:
             if line.startswith("Job stats:"):

@@ -1,4 +1,4 @@
-"""Deduplication and decontamination as programs: which table every row ends up in, and with what said of it."""
+"""Deduplication, decontamination and the best rows, as programs: where every row ends up, and what is said of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from corpusmith.accounting import read_account
 from corpusmith.errors import InputError
@@ -64,6 +67,12 @@ def call_here(program: str, folder: Path, *flags: Any) -> None:
 
 
 MATHS = ("--recipe", "maths", "--column", "problem")
+LONGER = ("73 characters", "75 characters")
+SETTINGS = {
+    "deduplicate": MATHS,
+    "decontaminate": (*MATHS, "--benchmarks", "b.txt"),
+    "keep_best": ("--recipe", "maths", "--best", "3"),
+}
 
 
 @pytest.fixture
@@ -118,6 +127,81 @@ def test_flags_decide_what_is_a_duplicate_and_which_stays(
 ) -> None:
     call_here("deduplicate", tmp_path, *MATHS, *flags)
     assert list(read_rows(tmp_path / "out" / "kept", SOLUTIONS)) == [rows[number] for number in kept]
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept", "details"),
+    [
+        # A row without a value is the last choice; of equal ones the first.
+        (("3", "--by", "pass_rate", "highest"), [1, 3, 4], ["none", "0.1"]),
+        (("4", "--by", "pass_rate", "lowest"), [1, 2, 3, 4], ["none"]),
+        (("5", "--by", "pass_rate", "lowest"), [0, 1, 2, 3, 4], []),
+        (("2", "--by", "problem", "shortest"), [0, 2], ["76 characters", *LONGER]),
+        (
+            ("1", "--by", "problem", "longest"),
+            [1],
+            ["73 characters", "30 characters", *LONGER],
+        ),
+        (("1", "--by", "generated_solution", "longest"), [4], ["none"] * 4),
+        (("2",), [0, 1], ["3", "4", "5"]),
+    ],
+)
+def test_the_best_rows_stay_in_their_order(
+    tmp_path: Path, rows: list[dict[str, Any]], flags: tuple[str, ...], kept: list[int], details: list[str]
+) -> None:
+    call_here("keep_best", tmp_path, "--recipe", "maths", "--best", *flags)
+    assert list(read_rows(tmp_path / "out" / "kept", SOLUTIONS)) == [rows[number] for number in kept]
+    rejected = list(read_rows(tmp_path / "out" / "rejected", REJECTED_SOLUTIONS))
+    assert [row["item_id"] for row in rejected] == [
+        row["item_id"] for number, row in enumerate(rows) if number not in kept
+    ]
+    assert {row["reason"] for row in rejected} <= {"not_among_best"}
+    by = flags[2] if "--by" in flags else "row"
+    assert [row["detail"].partition(";")[0].removeprefix(f"{by} ") for row in rejected] == details
+
+
+def test_what_is_not_among_the_best_says_what_the_last_of_them_has(tmp_path: Path, rows: list[Any]) -> None:
+    result = call("keep_best", tmp_path, "--recipe", "maths", "--best", "2", "--by", "pass_rate", "highest")
+    assert result.returncode == 0, result.stderr
+    rejected = list(read_rows(tmp_path / "out" / "rejected", REJECTED_SOLUTIONS))
+    assert [row["detail"] for row in rejected] == [
+        f"pass_rate {value}; the last of 2 that stay has 0.5" for value in ("none", "0.1", "0.25")
+    ]
+    account = read_account(tmp_path / "out" / "account")
+    account.check()
+    assert (account.stage, account.taken.count, account.kept.count) == ("best", 5, 2)
+    assert "best: 2 of 5 rows kept; rejected: not_among_best 3" in result.stderr
+    assert "fewer" not in result.stderr
+
+
+def test_fewer_rows_than_the_best_are_told(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    result = call("keep_best", tmp_path, "--recipe", "maths", "--best", "1000")
+    assert result.returncode == 0, result.stderr
+    assert "5 rows came so far, fewer than the best 1,000: all stay" in result.stderr
+
+
+@given(
+    values=st.lists(st.none() | st.integers(0, 5).map(float), max_size=12),
+    best=st.integers(1, 12), order=st.sampled_from(["highest", "lowest"]),
+)  # fmt: skip
+def test_no_row_that_goes_is_better_than_one_that_stays(values: list[float | None], best: int, order: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [solution(number, f"Problem {number}.", value) for number, value in enumerate(values)]
+        write_table(Path(folder) / "rows", SOLUTIONS, rows)
+        call_here("keep_best", Path(folder), "--recipe", "maths", "--best", str(best), "--by", "pass_rate", order)
+        kept = list(read_rows(Path(folder) / "out" / "kept", SOLUTIONS))
+        rejected = list(read_rows(Path(folder) / "out" / "rejected", REJECTED_SOLUTIONS))
+    worst = float("inf")
+    sign = -1 if order == "highest" else 1
+
+    def cost(row: dict[str, Any]) -> tuple[float, int]:
+        value = row["pass_rate"]
+        place = next(number for number, one in enumerate(rows) if one["item_id"] == row["item_id"])
+        return (worst if value is None else sign * value, place)
+
+    assert len(kept) == min(best, len(rows))
+    assert len(kept) + len(rejected) == len(rows)
+    assert max(map(cost, kept), default=(-worst, 0)) < min(map(cost, rejected), default=(worst, len(rows)))
 
 
 def test_translations_are_deduplicated_and_rows_without_a_text_stay(tmp_path: Path) -> None:
@@ -216,6 +300,10 @@ def test_a_row_names_its_first_match_and_how_many_other_rows_it_matches(
         ("deduplicate", ("--near", "80"), "a similarity is above 0 and at most 1, not 80.0"),
         ("deduplicate", ("--keep", "pass_rate", "best"), "which one is kept is lowest or highest"),
         ("deduplicate", ("--keep", "problem", "lowest"), "no numbers in 'problem'; those with numbers: pass_rate"),
+        ("keep_best", ("--best", "0"), "--best 0: at least 1 row stays"),
+        ("keep_best", ("--by", "problem", "highest"), "--by: solutions have no numbers in 'problem'; those with"),
+        ("keep_best", ("--by", "pass_rate", "longest"), "--by: solutions have no texts in 'pass_rate'; those with"),
+        ("keep_best", ("--by", "pass_rate", "best"), "which one is kept is lowest, highest, shortest or longest"),
         ("decontaminate", ("--column", "item_id"), "--column: solutions have no texts in 'item_id'"),
         ("decontaminate", ("--min-words", "0"), "a run of 10 words, texts of at least 0: both are at least 1"),
         ("decontaminate", ("--min-words", "6"), "b.txt: no row has a text of at least 6 words"),
@@ -227,33 +315,36 @@ def test_bad_flags_end_the_program_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[Any], program: str, flags: tuple[str], message: str
 ) -> None:
     (tmp_path / "b.txt").write_text("just five words of benchmark")
-    default = ("--benchmarks", "b.txt") if program == "decontaminate" else ()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=re.escape(message)):
-        call_here(program, tmp_path, *MATHS, *default, *flags)
+        call_here(program, tmp_path, *SETTINGS[program], *flags)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("program", ["deduplicate", "decontaminate"])
-def test_a_table_that_is_missing_or_of_another_recipe_is_refused(tmp_path: Path, program: str) -> None:
+@pytest.mark.parametrize("program", list(SETTINGS))
+def test_a_table_that_is_missing_or_of_another_recipe_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
     (tmp_path / "b.txt").write_text("just five words of benchmark")
-    flags = (*MATHS, "--benchmarks", tmp_path / "b.txt") if program == "decontaminate" else MATHS
-    result = call(program, tmp_path, *flags)
+    monkeypatch.chdir(tmp_path)
+    result = call(program, tmp_path, *SETTINGS[program], cwd=tmp_path)
     assert result.returncode == 1
     assert "rows: no such file" in result.stderr
     assert "Traceback" not in result.stderr
     write_table(tmp_path / "rows", FILTERED, [])
     with pytest.raises(InputError, match="rows: no column 'problem_id'"):
-        call_here(program, tmp_path, *flags)
+        call_here(program, tmp_path, *SETTINGS[program])
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("program", ["deduplicate", "decontaminate"])
-def test_a_table_without_rows_gives_tables_without_rows(tmp_path: Path, program: str) -> None:
+@pytest.mark.parametrize("program", list(SETTINGS))
+def test_a_table_without_rows_gives_tables_without_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
     write_table(tmp_path / "rows", SOLUTIONS, [])
     (tmp_path / "b.txt").write_text("just five words of benchmark")
-    flags = (*MATHS, "--benchmarks", tmp_path / "b.txt") if program == "decontaminate" else MATHS
-    call_here(program, tmp_path, *flags)
+    monkeypatch.chdir(tmp_path)
+    call_here(program, tmp_path, *SETTINGS[program])
     assert list(read_rows(tmp_path / "out" / "kept", SOLUTIONS)) == []
     assert list(read_rows(tmp_path / "out" / "rejected", REJECTED_SOLUTIONS)) == []
     assert read_account(tmp_path / "out" / "account").taken.count == 0

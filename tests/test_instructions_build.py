@@ -31,11 +31,12 @@ datasets:
     respond: {model: toy-instruct, scorer: toy-reward, n: 2, temperature: 1.0, max_tokens: 32, shards: 1}
     preferences: {model: toy-instruct, scorer: toy-reward, n: 2, temperatures: [0.7, 1.0], max_tokens: 32, shards: 1}
     tag: {model: toy-instruct, prompt: tag.txt}
-    select: {repetition: false, best: 40, difficulty: [very easy, easy, medium, hard, very hard]}
+    select: {repetition: false, difficulty: [very easy, easy, medium, hard, very hard]}
     filter:
       deduplicate: {near: false}
       neighbours: {model: toy-instruct, similarity: 0.9999, keep: {column: reward, order: highest}}
       safety: {}
+      best: {rows: 25, by: {column: reward, order: highest}}
     splits: {train: 0.8, test: 0.2}
 tuning:
   student: &tuning
@@ -86,9 +87,12 @@ def test_the_release_holds_conversations_and_pairs_of_the_same_split(built: Chec
     release = str(built.folder / "results" / "made-up" / "release")
     rows = datasets.load_dataset(release, cache_dir=str(tmp_path))
     pairs = datasets.load_dataset(release, "preferences", cache_dir=str(tmp_path))
-    kept = {row["item_id"] for row in table(built, "safe/kept")}
+    kept = {row["item_id"] for row in table(built, "best/kept")}
     assert {row["item_id"] for split in rows.values() for row in split} == kept
-    assert len(kept) > 10
+    assert len(kept) == 25
+    apart = sorted((row["reward"] for row in table(built, "safe/kept")), reverse=True)
+    assert sorted((row["reward"] for row in table(built, "best/kept")), reverse=True) == apart[:25]
+    assert {row["reason"] for row in table(built, "best/rejected")} == {"not_among_best"}
     for row in rows["train"]:
         assert row["messages"] == [
             {"role": "user", "content": row["instruction"]},
@@ -109,7 +113,7 @@ def test_the_counts_of_all_stages_add_up(built: Checkout) -> None:
     by_name = {stage["stage"]: stage for stage in stages}
     assert by_name["sources/instructions"]["in"] == 60
     assert by_name["select"]["in"] == by_name["sources/instructions"]["kept"]
-    assert by_name["preferences"]["in"] == by_name["release"]["kept"] <= 40
+    assert by_name["preferences"]["in"] == by_name["release"]["kept"] == 25
 
 
 def test_rows_are_tagged_in_the_words_that_tags_have(built: Checkout) -> None:

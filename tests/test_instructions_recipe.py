@@ -28,7 +28,7 @@ WHOLE = {
     "respond": {"model": "teacher", "scorer": "reward", "shards": 3},
     "tag": {"model": "tagger"},
     "preferences": {"model": "teacher", "scorer": "reward", "shards": 4},
-    "filter": {"deduplicate": {}, "neighbours": {"model": "embedder"}, "safety": {}},
+    "filter": {"deduplicate": {}, "neighbours": {"model": "embedder"}, "safety": {}, "best": {"rows": 20}},
 }
 
 
@@ -53,7 +53,7 @@ def test_the_way_of_the_rows_goes_from_the_samples_through_every_filter() -> Non
     config = resolved()
     assert layout.stages(config, "mine") == [
         "instruct/completions=2", "sources/instructions", "respond/completions=3", "respond/scores=3",
-        "selected", "deduplicated", "apart", "safe",
+        "selected", "deduplicated", "apart", "safe", "best",
     ]  # fmt: skip
     # Tags lie in the shards of the responses.
     assert layout.side_stages(config, "mine") == [
@@ -82,19 +82,22 @@ def test_a_release_names_all_its_models_and_is_bound_by_those_that_write() -> No
 
 
 def test_programs_take_what_the_config_gives_them() -> None:
-    config = resolved(select={"reward": -1.5, "best": 10, "response_characters": {"at_most": 900}, "language": True})
+    config = resolved(select={"reward": -1.5, "response_characters": {"at_most": 900}, "language": True})
     entry = config["datasets"]["mine"]
     rules = instructions.selection_rules(entry)
     assert rules["least_reward"] == -1.5
     assert rules["response_characters"] == [None, 900]
     assert rules["language"] == ["en"]
     assert "instruction_characters" not in rules
-    assert ResponseRules(rules, scored=True, tagged=True).best == 10
+    assert ResponseRules(rules, scored=True, tagged=True).wanted_tags() == {}
     unscored = resolved(respond={"model": "teacher"}, preferences=None, tag=None)["datasets"]["mine"]
-    assert ResponseRules(instructions.selection_rules(unscored), scored=False).best is None
+    ResponseRules(instructions.selection_rules(unscored), scored=False)
     left_out = ("model", "family", "system_template", "shards", "max_failed")
     drawing = {key: value for key, value in entry["sources"]["pre_query"].items() if key not in left_out}
     assert read_drawing(drawing).count == 30
+
+
+BY_REWARD = {"column": "reward", "order": "highest"}
 
 
 def query(**changes: Any) -> dict[str, Any]:
@@ -117,7 +120,26 @@ def query(**changes: Any) -> dict[str, Any]:
         ({"respond": {"model": "teacher", "n": 4, "scorer": "reward"}}, "temperature: 0 makes all 4 responses equal"),
         ({"respond": {"model": "teacher", "n": 4, "temperature": 1}}, "respond.n: 4 responses, and no scorer"),
         ({"respond": {"model": "teacher"}, "select": {"reward": 1}}, "select.reward: nothing is rewarded"),
-        ({"respond": {"model": "teacher"}, "select": {"best": 5}}, "select.order: nothing is rewarded"),
+        (
+            {"respond": {"model": "teacher"}, "filter": {"best": {"rows": 5, "by": BY_REWARD}}},
+            "filter.best.by.column: nothing is rewarded",
+        ),
+        (
+            {"respond": {"model": "teacher"}, "filter": {"deduplicate": {"keep": BY_REWARD}}},
+            "filter.deduplicate.keep.column: nothing is rewarded",
+        ),
+        (
+            {"filter": {"best": {"rows": 5, "by": {"column": "response", "order": "lowest"}}}},
+            "filter.best.by.column: 'response' is no column of numbers; allowed: reward, candidates",
+        ),
+        (
+            {"filter": {"best": {"rows": 5, "by": {"column": "reward", "order": "longest"}}}},
+            "filter.best.by.column: 'reward' is no column of texts; allowed: instruction, response",
+        ),
+        (
+            {"filter": {"best": {"rows": 5}}, "release": {"minimum_rows": 6}},
+            "filter.best.rows: 5 rows can be released, fewer than release.minimum_rows 6",
+        ),
         ({"tag": None, "select": {"quality": ["good"]}}, "select.quality: nothing is tagged"),
         ({"select": {"response_characters": {"at_least": 9, "at_most": 5}}}, "at_least 9 is above at_most 5"),
         ({"select": {"repetition": True}}, "select.repetition: true says no share"),

@@ -80,7 +80,13 @@ SOLVED = maths_config(
     filter={"deduplicate": {}},
 )
 FILTERED = config_of(
-    judge=JUDGE, filters={"deduplicate": {}, "decontaminate": {"benchmarks": ["test.jsonl"]}, "safety": {}}
+    judge=JUDGE,
+    filters={
+        "deduplicate": {},
+        "decontaminate": {"benchmarks": ["test.jsonl"]},
+        "safety": {},
+        "best": {"rows": 100, "by": {"column": "score", "order": "lowest"}},
+    },
 )
 
 
@@ -240,12 +246,19 @@ def test_no_table_is_named_twice(config: dict[str, Any]) -> None:
 
 
 def test_filters_come_in_their_order_and_each_reads_what_the_one_before_it_kept() -> None:
-    assert layout.filters(FILTERED, "news") == ["checked", "deduplicated", "decontaminated", "safe", "judged"]
+    assert layout.filters(FILTERED, "news") == ["checked", "deduplicated", "decontaminated", "safe", "judged", "best"]
     assert layout.kept_before(FILTERED, "news", "decontaminated") == "deduplicated"
+    assert layout.kept_before(FILTERED, "news", "best") == "judged"
     assert layout.kept_before(JUDGED, "news", "judged") == "checked"
-    assert layout.stages(FILTERED, "news")[-5:] == [
-        "deduplicated", "decontaminated", "safe", "filter-judge/completions=3", "judged",
+    assert layout.stages(FILTERED, "news")[-6:] == [
+        "deduplicated", "decontaminated", "safe", "filter-judge/completions=3", "judged", "best",
     ]  # fmt: skip
+
+
+def test_how_many_rows_stay_and_which_is_said_in_flags() -> None:
+    assert layout.best_flags(FILTERED, "news") == ["--best", "100", "--by", "score", "lowest"]
+    first = maths_config(filter={"best": {"rows": 7}})
+    assert layout.best_flags(first, "news") == ["--best", "7"]
 
 
 def test_safety_looks_wherever_releases_hold_texts_unless_columns_are_named() -> None:

@@ -132,7 +132,7 @@ def test_texts_in_other_languages_go_and_code_and_short_ones_do_not() -> None:
 
 
 def test_every_rule_that_is_broken_is_told_in_order() -> None:
-    rules = {"least_reward": 0, "quality": ["good"], "response_characters": [100, None], "best": 5}
+    rules = {"least_reward": 0, "quality": ["good"], "response_characters": [100, None]}
     found = ResponseRules(rules, tagged=True).check(
         Candidate("Translate this:", "I'm sorry, but I can't.", -0.5, Tagged(TAGS | {"quality": "poor"}))
     )
@@ -146,9 +146,6 @@ def test_every_rule_that_is_broken_is_told_in_order() -> None:
     [
         ({"reward": 1}, "there is no rule 'reward'; allowed: least_reward, quality"),
         ({"least_reward": "high"}, "rule least_reward = 'high': it takes a number"),
-        ({"best": 0}, "how many rows stay, 1 or more"),
-        ({"best": True}, "how many rows stay"),
-        ({"order": "shortest"}, "reward or first or longest"),
         ({"untagged": False}, "keep or drop"),
         ({"quality": "good"}, "a list of those that stay"),
         ({"quality": []}, "a list of those that stay"),
@@ -169,20 +166,14 @@ def test_a_rule_that_cannot_be_meant_is_refused(rules: dict[str, Any], said: str
 
 
 def test_rules_about_what_is_not_there_are_refused() -> None:
-    for rules, said in [
-        ({"least_reward": 0}, "no rewards"),
-        ({"best": 3, "order": "reward"}, "without them: first, longest"),
-    ]:
-        with pytest.raises(InputError, match=said):
-            ResponseRules(rules, scored=False)
+    with pytest.raises(InputError, match="no rewards"):
+        ResponseRules({"least_reward": 0}, scored=False)
     with pytest.raises(InputError, match="rule category: instructions have no tags"):
         ResponseRules({"category": ["Math"]})
-    assert ResponseRules({"best": 3}, scored=False).order == "first"
     assert (
         ResponseRules(
             dict.fromkeys(DEFAULT_RULES, False)
-            | {"untagged": "keep", "order": "first"}
-            | {"language_confidence": 0.5, "refusal_phrases": []}
+            | {"untagged": "keep", "language_confidence": 0.5, "refusal_phrases": []}
         ).check(Candidate("a:", "As an AI, a " * 9, None, None))
         == []
     )

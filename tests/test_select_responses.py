@@ -1,4 +1,4 @@
-"""Which response to an instruction is taken, which rules rows break, and which rows are the best."""
+"""Which response to an instruction is taken, and which rules rows break."""
 
 from __future__ import annotations
 
@@ -180,56 +180,20 @@ def test_rows_stand_in_the_order_of_the_instructions_however_the_step_is_cut(tmp
     assert rejected[2]["detail"] == "none of 2 responses can be taken, 1 answer_cut_off among them"
 
 
-def test_the_best_are_those_of_the_rows_that_break_no_other_rule(tmp_path: Path) -> None:
-    inputs = write_step(tmp_path, SIX, 2)
-    # 4, 3, 3 and 2 break no rule: of the two with 3 the one whose id comes first stays.
-    first = min("two", "five", key=named)
-    for best, expected in [
-        (1, {"one"}),
-        (2, {"one", first}),
-        (3, {"one", "two", "five"}),
-        (4, {*SIX} - {"three:", "six"}),
-    ]:
-        kept, rejected = select(tmp_path, inputs, best=best)
-        assert {row["instruction"] for row in kept} == expected
-        reasons = {row["instruction"]: row["reasons"] for row in rejected}
-        assert reasons == {text: ["not_among_best"] for text in SIX if text not in expected} | {
-            "three:": ["ends_with_colon"],
-            "six": ["no_answer"],
-        }
-    kept, rejected = select(tmp_path, inputs, best=2)
-    assert [row["detail"] for row in rejected if row["reason"] == "not_among_best"] == ["2 stay by reward"] * 2
-
-
-def test_length_and_place_decide_only_where_they_are_asked_to(tmp_path: Path) -> None:
-    inputs = write_step(tmp_path, SIX, 2)
-    assert [row["instruction"] for row in select(tmp_path, inputs, best=2, order="longest")[0]] == ["two", "four"]
-    assert [row["instruction"] for row in select(tmp_path, inputs, best=2, order="first")[0]] == ["one", "two"]
-
-
-def test_fewer_rows_than_asked_for_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, logger="corpusmith")
-    assert len(select(tmp_path, write_step(tmp_path, SIX), best=5)[0]) == 4
-    assert "only 4 rows break no rule, fewer than the best 5" in caplog.text
-
-
-@pytest.mark.parametrize("best", [None, 1])
-def test_rewards_that_are_all_equal_are_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, best: int | None
-) -> None:
+def test_rewards_that_are_all_equal_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="corpusmith")
     equal = {"one": [Answer(0.5), Answer(0.5)], "two": [Answer(0.5), Answer(7.0, truncated=True)]}
-    select(tmp_path, write_step(tmp_path, equal), best=best)
+    select(tmp_path, write_step(tmp_path, equal))
     assert "all 3 rewards are 0.5" in caplog.text
     caplog.clear()
-    select(tmp_path, write_step(tmp_path, {"one": [Answer(0.5), Answer(0.25)], "two": [Answer(0.5)]}), best=best)
-    select(tmp_path, write_step(tmp_path, {"one": [Answer(0.5)]}), best=best)
+    select(tmp_path, write_step(tmp_path, {"one": [Answer(0.5), Answer(0.25)], "two": [Answer(0.5)]}))
+    select(tmp_path, write_step(tmp_path, {"one": [Answer(0.5)]}))
     assert caplog.text == ""
 
 
 def test_without_rewards_the_first_response_stays_without_one(tmp_path: Path) -> None:
     inputs = write_step(tmp_path, {"one": [FAILED, UNSCORED, Answer(None, "43")], "two": [CUT_OFF]}, 2, scored=False)
-    kept, rejected = select(tmp_path, inputs, best=7)
+    kept, rejected = select(tmp_path, inputs)
     assert [(row["response"], row["reward"], row["sample"], row["candidates"]) for row in kept] == [("42", None, 1, 2)]
     assert [(row["instruction"], row["reason"]) for row in rejected] == [("two", "answer_cut_off")]
 
@@ -296,11 +260,11 @@ def test_the_program_selects_from_the_shards_of_a_step(tmp_path: Path) -> None:
     done = call_program(
         *("select_responses.py", "--instructions", tmp_path / "instructions", "--step", tmp_path / "respond"),
         *("--shards", 3, "--tags", tmp_path / "tags", "--tag-shards", 2, "--generation-model", "a model"),
-        *("--rules", '{"best": 2, "quality": ["good"]}', "--kept", tmp_path / "kept"),
+        *("--rules", '{"least_reward": 2.5, "quality": ["good"]}', "--kept", tmp_path / "kept"),
         *("--rejected", tmp_path / "rejected", "--account", tmp_path / "account"),
     )
     assert done.returncode == 0, done.stderr
-    assert "select: 2 of 6 rows kept; rejected: ends_with_colon 1, no_answer 1, not_among_best 2" in done.stderr
+    assert "select: 3 of 6 rows kept; rejected: ends_with_colon 1, no_answer 1, reward_too_low 1" in done.stderr
     kept = [row["instruction"] for row in read_rows(tmp_path / "kept", RESPONSES)]
-    assert kept == ["one", min("two", "five", key=named)]
-    assert read_account(tmp_path / "account").reasons == {"ends_with_colon": 1, "no_answer": 1, "not_among_best": 2}
+    assert kept == ["one", "two", "five"]
+    assert read_account(tmp_path / "account").reasons == {"ends_with_colon": 1, "no_answer": 1, "reward_too_low": 1}

@@ -322,6 +322,11 @@ def decontaminate_flags(config: Config, dataset: str) -> list[str]:
     return common.decontaminate_flags(entry, recipe_of(entry).TEXTS[0])
 
 
+def best_flags(config: Config, dataset: str) -> list[str]:
+    """How many rows stay, and which, as flags of keep_best.py."""
+    return common.best_flags(config["datasets"][dataset])
+
+
 def safety_flags(config: Config, dataset: str) -> list[str]:
     """What is not to be released, as flags of filter_unsafe.py."""
     entry = config["datasets"][dataset]

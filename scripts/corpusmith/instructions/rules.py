@@ -5,8 +5,8 @@
     breaks reward_too_low, quality, ends_with_colon, refusal
 
 Those of Magpie (magpie-align/magpie, data_sft/data_filter.ipynb): quality good or excellent, a reward above -10, no
-instruction that ends with a colon, near duplicates apart, and of what is left the longest; here the best by reward,
-unless length is asked for.
+instruction that ends with a colon, near duplicates apart, and of what is left the longest. Duplicates and the choice of
+the best are filters of every recipe, behind these rules.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from corpusmith.filters import Breach, repeated_share, repetition
 from corpusmith.instructions.languages import ExpectedLanguages
 from corpusmith.instructions.tags import Tagged
 
-REWARD, FIRST, LONGEST = ORDERS = ("reward", "first", "longest")
 KEEP, DROP = "keep", "drop"
 # Columns of tags by the rule that they are held against: language is what lingua finds, language_tag what a model says.
 TAG_RULES = {"quality": "quality", "difficulty": "difficulty", "category": "category", "language_tag": "language"}
@@ -44,8 +43,6 @@ DEFAULT_RULES: dict[str, Any] = {
     "repetition": 0.3,  # share of a text that one repeated phrase takes; of a response beyond what the instruction has
     "language": None,  # ISO 639-1 codes of the languages that instruction and response may be in
     "language_confidence": 0.3,  # least confidence of lingua in them together
-    "best": None,  # how many stay of those that break no other rule
-    "order": REWARD,  # what makes them the best: reward, first in the table, longest response
 }
 
 _CAN_NOT = ("can't", "cannot", "can not", "am unable to", "am not able to", "won't", "will not")
@@ -83,7 +80,7 @@ class Candidate:
 
 
 class ResponseRules:
-    """The rules. best: how many stay of those that break none, None for all; order: what makes them the best."""
+    """The rules that are on."""
 
     def __init__(self, rules: Mapping[str, Any], *, scored: bool = True, tagged: bool = False) -> None:
         """Takes thresholds by name, the defaults for those that are absent. scored, tagged: whether there are rewards
@@ -96,12 +93,10 @@ class ResponseRules:
             raise InputError(f"there is no rule {unknown[0]!r}; allowed: {', '.join(DEFAULT_RULES)}")
         self._rules = found = DEFAULT_RULES | dict(rules)
         for name, value in found.items():
-            if value is False and name not in ("untagged", "order", "language_confidence", "refusal_phrases"):
+            if value is False and name not in ("untagged", "language_confidence", "refusal_phrases"):
                 found[name] = None
             _check_threshold(name, found[name])
-        self.best: int | None = found["best"]
-        self.order: str = found["order"] if scored or "order" in rules else FIRST
-        _check_inputs(found, self.order, scored, tagged)
+        _check_inputs(found, scored, tagged)
         self._refusal = _refusals([*_REFUSALS, *found["refusal_phrases"]]) if found["refusal"] else None
         self._languages = None
         if found["language"] is not None:
@@ -112,18 +107,11 @@ class ResponseRules:
         return {tag: self._rules[rule] for rule, tag in TAG_RULES.items() if self._rules[rule] is not None}
 
     def check(self, candidate: Candidate) -> list[Breach]:
-        """Every rule that is broken; those about a response only where there is one. not_among_best is not one."""
+        """Every rule that is broken; those about a response only where there is one."""
         checks: tuple[Callable[[Candidate], Iterator[Breach]], ...] = (
             *(self._reward, self._tags, self._lengths, self._colons, self._refusals, self._repetition, self._language),
         )
         return [breach for check in checks for breach in check(candidate)]
-
-    def rank(self, candidate: Candidate, number: int) -> float:
-        """What the candidates are ordered by, the greatest first. number: the candidate's place in the table."""
-        if self.order == REWARD:
-            assert candidate.reward is not None
-            return candidate.reward
-        return len(candidate.response or "") if self.order == LONGEST else -number
 
     def _reward(self, candidate: Candidate) -> Iterator[Breach]:
         least = self._rules["least_reward"]
@@ -200,11 +188,9 @@ def _refusals(phrases: Sequence[str]) -> regex.Pattern[str]:
     return regex.compile(r"(?<![a-z0-9])\L<phrases>(?![a-z0-9])", phrases=sorted({_folded(one) for one in phrases}))
 
 
-def _check_inputs(rules: Mapping[str, Any], order: str, scored: bool, tagged: bool) -> None:
+def _check_inputs(rules: Mapping[str, Any], scored: bool, tagged: bool) -> None:
     if not scored and rules["least_reward"] is not None:
         raise InputError("rule least_reward: responses have no rewards; name a reward model, or leave it out")
-    if not scored and rules["best"] is not None and order == REWARD:
-        raise InputError("rule order: responses have no rewards; allowed without them: first, longest")
     given = [name for name in TAG_RULES if rules[name] is not None]
     if given and not tagged:
         raise InputError(f"rule {given[0]}: instructions have no tags; have them tagged, or leave it out")
@@ -213,9 +199,8 @@ def _check_inputs(rules: Mapping[str, Any], order: str, scored: bool, tagged: bo
 def _check_threshold(name: str, value: Any) -> None:
     """Raises InputError unless a value is one for the rule; None is off."""
     default = DEFAULT_RULES[name]
-    if name in ("untagged", "order"):
-        allowed = (KEEP, DROP) if name == "untagged" else ORDERS
-        right, wanted = value in allowed, " or ".join(allowed)
+    if name == "untagged":
+        right, wanted = value in (KEEP, DROP), f"{KEEP} or {DROP}"
     elif name == "refusal_phrases":
         right, wanted = _is_list(value), "a list of phrases"
     elif name == "language_confidence":
@@ -224,9 +209,6 @@ def _check_threshold(name: str, value: Any) -> None:
         return
     elif isinstance(default, bool):
         right, wanted = isinstance(value, bool), "true or false"
-    elif name == "best":
-        right = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        wanted = "how many rows stay, 1 or more"
     elif name == "least_reward":
         right, wanted = _is_number(value), "a number"
     elif name == "repetition":

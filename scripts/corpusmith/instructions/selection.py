@@ -1,22 +1,17 @@
-"""Which response to each instruction is taken, and which of them stay.
+"""Which response to each instruction is taken, and which of the instructions stay with theirs.
 
     instruction "Add 12 and 30.", rewards of its responses 0.5, 2.25, 2.25 -> the second, reward 2.25, candidates 3
-    best 1,000: of the rows that break no rule the 1,000 with the highest rewards stay, equal ones in order of item_id
 
-What is kept in memory is a byte for each instruction, and where the best of them stay some 32 more.
+One that breaks a rule (rules.py) goes with every reason.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from corpusmith.accounting import Account
 from corpusmith.alongside import alongside, by_item, with_their_rows
@@ -134,20 +129,14 @@ def select_responses(
 ) -> str:
     """Writes the rows that stay and those that go, in the order of the instructions; returns a line for people.
 
-    advance: is told of each row that was judged, and again of each that was written where the best stay. Raises
-    InputError where tables do not belong together, and for a rule about a tag that was not asked for.
+    advance: is told of each row. Raises InputError where tables do not belong together, and for a rule about a tag that
+    was not asked for.
     """
     _check_tags(inputs, rules)
-    passed: bytearray | None = None
-    stays: NDArray[np.bool_] | None = None
-    if rules.best is not None:
-        passed, stays = _best(inputs, rules, rules.best, generation_model, advance)
     rewards = Rewards()
     with RowSplit(kept, rejected, ROWS["instructions"], account) as split:
-        for number, (row, breaches) in enumerate(_judged(inputs, rules, generation_model, rewards, passed)):
+        for row, breaches in _judged(inputs, rules, generation_model, rewards):
             advance()
-            if not breaches and stays is not None and not stays[number]:
-                breaches = [Breach("not_among_best", f"{rules.best:,} stay by {_ORDER_NAMES[rules.order]}")]
             if breaches:
                 split.reject(row, breaches[0].rule, breaches[0].detail, [breach.rule for breach in breaches])
             else:
@@ -161,52 +150,17 @@ def select_responses(
     return split.summary(account.stage)
 
 
-_ORDER_NAMES = {"reward": "reward", "first": "place in the table", "longest": "length of the response"}
-
-
-def _best(
-    inputs: Inputs,
-    rules: ResponseRules,
-    best: int,
-    generation_model: str,
-    advance: Callable[[], None],
-) -> tuple[bytearray, NDArray[np.bool_]]:
-    """Of each row whether it breaks no rule, and whether it is one of the best of those that break none."""
-    passed, numbers, ranks, ids = bytearray(), array("q"), array("d"), bytearray()
-    for number, (row, breaches) in enumerate(_judged(inputs, rules, generation_model)):
-        advance()
-        passed.append(not breaches)
-        if not breaches:
-            numbers.append(number)
-            ranks.append(rules.rank(_candidate(row, None), number))
-            ids += bytes.fromhex(row["item_id"])
-    halves = np.frombuffer(ids, ">u8").reshape(-1, 2)
-    order = np.lexsort((halves[:, 1], halves[:, 0], -np.frombuffer(ranks)))
-    stays = np.zeros(len(passed), bool)
-    stays[np.frombuffer(numbers, np.int64)[order[:best]]] = True
-    if len(numbers) < best:
-        log.warning("only %s rows break no rule, fewer than the best %s", f"{len(numbers):,}", f"{best:,}")
-    return passed, stays
-
-
-def _candidate(row: Mapping[str, Any], tagged: Tagged | None) -> Candidate:
-    return Candidate(row["instruction"], row["response"], row["reward"], tagged)
-
-
 def _judged(
     inputs: Inputs,
     rules: ResponseRules,
     generation_model: str,
-    rewards: Rewards | None = None,
-    passed: Sequence[int] | None = None,
+    rewards: Rewards,
 ) -> Iterator[tuple[dict[str, Any], list[Breach]]]:
-    """Each instruction as a row, and the rules that it breaks. passed: which rows are known to break none."""
-    for number, (instruction, responses, tagged) in enumerate(_with_responses(inputs)):
+    """Each instruction as a row, and the rules that it breaks."""
+    for instruction, responses, tagged in _with_responses(inputs):
         taken = take(responses, inputs.scored, rewards)
         row = _row(instruction, taken, tagged, inputs.scored, generation_model)
-        breaches: list[Breach] = []
-        if passed is None or not passed[number]:
-            breaches = rules.check(_candidate(row, tagged))
+        breaches = rules.check(Candidate(row["instruction"], row["response"], row["reward"], tagged))
         if taken.breach is not None:
             breaches.insert(0, taken.breach)
         yield row, breaches

@@ -10,13 +10,15 @@ Entry = Mapping[str, Any]
 FILTER_JUDGE = "filter-judge"
 # What texts that are released beside the rows are called among the columns.
 SAMPLES = "samples"
-# Filters of every recipe in their order, the dearest last, and the folders of what they keep and reject.
+# Filters of every recipe in their order, and the folders of what they keep and reject: the dearest looks at what others
+# leave, and the best are chosen of what may be released.
 _FILTERS = {
     "deduplicate": "deduplicated",
     "neighbours": "apart",
     "decontaminate": "decontaminated",
     "safety": "safe",
     "judge": "judged",
+    "best": "best",
 }
 
 
@@ -44,7 +46,7 @@ def filter_stages(entry: Entry, first: str) -> list[str]:
     """Accounts of the filters."""
     found = filters(entry, first)
     if "judged" in found:
-        found.insert(-1, sharded(FILTER_JUDGE, "completions", entry["filter"]["judge"]["shards"]))
+        found.insert(found.index("judged"), sharded(FILTER_JUDGE, "completions", entry["filter"]["judge"]["shards"]))
     return found
 
 
@@ -86,6 +88,13 @@ def decontaminate_flags(entry: Entry, column: str) -> list[str]:
     settings = entry["filter"]["decontaminate"]
     flags = ["--column", *settings.get("columns", [column]), "--ngram", str(settings["ngram"])]
     return [*flags, *(["--benchmark-columns", *settings["benchmark_columns"]] if settings["benchmark_columns"] else [])]
+
+
+def best_flags(entry: Entry) -> list[str]:
+    """How many rows stay, and what makes them the best, as flags of keep_best.py."""
+    settings = entry["filter"]["best"]
+    flags = ["--best", str(settings["rows"])]
+    return flags if settings["by"] is None else [*flags, "--by", settings["by"]["column"], settings["by"]["order"]]
 
 
 def safety_flags(entry: Entry, texts: Iterable[str]) -> list[str]:
@@ -186,6 +195,16 @@ def filter_contradictions(
             yield (
                 f"{path}.filter.safety: nothing is looked for; allowed: null, or one of emails, phone_numbers and"
                 " secrets that is not false"
+            )
+    best = entry["filter"]["best"]
+    if best is not None:
+        if best["by"] is not None:
+            known = numbers if best["by"]["order"] in ("lowest", "highest") else texts
+            named.append(("best.by.column", best["by"]["column"], known))
+        if best["rows"] < entry["release"]["minimum_rows"]:
+            yield (
+                f"{path}.filter.best.rows: {best['rows']:,} rows can be released, fewer than release.minimum_rows"
+                f" {entry['release']['minimum_rows']:,}; allowed: at least as many"
             )
     for key, column, known in named:
         if column is not None and column not in known:

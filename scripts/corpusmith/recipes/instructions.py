@@ -156,7 +156,6 @@ def selection_rules(entry: Entry) -> dict[str, Any]:
         "ends_with_colon": ["instruction"] if select["ends_with_colon"] else None,
         "refusal": select["refusals"],
         "language": entry["languages"] if select["language"] else None,
-        **({} if select["best"] is None else {"best": select["best"], "order": select["order"]}),
     }
 
 
@@ -182,8 +181,7 @@ def contradictions(path: str, dataset: Entry, config: Entry) -> Iterator[str]:
     if respond["scorer"] is None:
         if select["reward"] is not None:
             yield f"{path}.select.reward: nothing is rewarded; allowed: null, or respond.scorer as well"
-        if select["best"] is not None and select["order"] == "reward":
-            yield f"{path}.select.order: nothing is rewarded; allowed: first, longest, or respond.scorer as well"
+        yield from _by_reward(path, dataset["filter"])
         if respond["n"] > 1:
             yield f"{path}.respond.n: {respond['n']} responses, and no scorer says which is best; allowed: 1"
     if dataset["tag"] is None:
@@ -203,6 +201,14 @@ def contradictions(path: str, dataset: Entry, config: Entry) -> Iterator[str]:
             yield f"{path}.preferences.temperatures: 0 makes all {pairs['n']} responses equal; allowed: above 0"
         if len(pairs["temperatures"]) * pairs["n"] < 2:
             yield f"{path}.preferences.n: a pair takes two responses; allowed: 2 or more, or several temperatures"
+
+
+def _by_reward(path: str, filters: Entry) -> Iterator[str]:
+    """A line for each filter that lets rewards decide where there are none."""
+    for name, key in (("deduplicate", "keep"), ("neighbours", "keep"), ("best", "by")):
+        settings = filters[name]
+        if settings is not None and settings[key] is not None and settings[key]["column"] == "reward":
+            yield f"{path}.filter.{name}.{key}.column: nothing is rewarded; allowed: another, or respond.scorer as well"
 
 
 def _of_the_drawing(path: str, drawing: Entry, config: Entry) -> Iterator[str]:
