@@ -311,7 +311,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(config=st.dictionaries(st.text(), VALUES, max_size=4))
 def test_any_config_is_read_back_as_it_was(config: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:

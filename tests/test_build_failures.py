@@ -352,7 +352,7 @@ def test_of_a_huge_log_only_the_end_is_read(tmp_path: Path) -> None:
     assert last_words(path) == ["12:00 a line"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(before=st.binary(max_size=200), after=st.lists(st.text("a1é", min_size=1), max_size=5))
 def test_after_any_bytes_an_error_is_found_to_its_end(before: bytes, after: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -901,7 +901,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(path=st.sampled_from([path for path in mappings(everything()) if path not in NAMED]), key=KEYS, value=ANYTHING)
 def test_any_key_that_is_not_known_is_one_line(path: tuple[str, ...], key: str, value: Any) -> None:
     (allowed,) = {line.partition("allowed: ")[2] for line in problems(_with(everything(), path, "no such key", 1))}
@@ -922,7 +922,7 @@ def _has_odd_key(value: Any) -> bool:
     return isinstance(value, list) and any(map(_has_odd_key, value))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(changes=st.lists(st.tuples(st.sampled_from(list(values(everything()))), ANYTHING), min_size=1, max_size=3))
 def test_whatever_stands_in_place_of_a_value_is_refused_in_lines_or_can_be_built_with(
     changes: list[tuple[tuple[str | int, ...], Any]],
@@ -946,7 +946,7 @@ def test_whatever_stands_in_place_of_a_value_is_refused_in_lines_or_can_be_built
     assert yaml.safe_load(yaml.safe_dump(resolved)) == resolved
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(paths=st.sets(st.sampled_from(REQUIRED), min_size=1, max_size=4))
 def test_any_required_keys_that_are_missing_are_a_line_each(paths: set[str]) -> None:
     config = everything()

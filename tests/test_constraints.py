@@ -96,7 +96,7 @@ TEXTS = st.lists(SIGNS, min_size=1, max_size=4).map("".join) | st.text(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(choices=["\x7f", "\x00", "\u2028😀"], seed=0)
 @given(choices=st.lists(TEXTS, min_size=1, max_size=4), seed=st.integers(0, 2**32))
 def test_any_text_can_be_a_choice_and_a_random_answer_is_one_of_them(choices: list[str], seed: int) -> None:

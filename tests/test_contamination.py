@@ -112,7 +112,7 @@ def test_equal_hashes_of_different_words_are_no_match(monkeypatch: pytest.Monkey
     assert {(match.text, match.row) for match in found(["a b c", "d e f"], ["b a c d e f", "c b a"], 3, 3)} == {(0, 2)}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.text("ab3 ", max_size=20), max_size=8),
     st.lists(st.text("ab34 ", max_size=20), max_size=8),

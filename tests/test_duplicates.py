@@ -169,7 +169,7 @@ def test_what_stays_is_what_a_comparison_of_all_pairs_leaves(threshold: float) -
         assert similarity == plain_jaccard(texts[row], texts[kept_by[row]]) >= threshold
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False), st.integers(1, 40), st.sampled_from([1, 3, 1024]), st.integers(6, 40))
 def test_every_row_that_goes_is_near_a_row_that_stays_and_no_two_that_stay_are_well_over(
     chooser: random.Random, count: int, chunk: int, length: int

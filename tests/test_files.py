@@ -343,7 +343,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(value=JSON_VALUES)
 def test_json_is_read_as_it_was_written(value: object, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "value.json"
@@ -375,7 +375,7 @@ def test_a_broken_json_file_is_an_input_error_with_its_name(tmp_path: Path, cont
 
 
 @given(content=st.binary(max_size=300_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_checksums_are_those_of_sha256(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "content"
     path.write_bytes(content)

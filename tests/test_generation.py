@@ -113,7 +113,7 @@ def asking(text: str, n: int = 1, *, name: str = "sampled", temperature: float =
 # --- rows ---
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     samples=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 6)), max_size=12),
     capacity=st.integers(1, 7),
@@ -453,7 +453,7 @@ def test_an_engine_is_not_started_for_what_is_known_or_cannot_be_asked(tmp_path:
     assert again == first
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(known=st.sets(st.integers(0, 40)), capacity=st.integers(1, 5), order=st.integers(0, 1000))
 def test_known_and_new_answers_come_out_in_order(
     tmp_path_factory: pytest.TempPathFactory, known: set[int], capacity: int, order: int

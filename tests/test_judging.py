@@ -135,7 +135,7 @@ def test_a_row_that_was_never_judged_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "kept").exists()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.sampled_from([*VERDICTS, None]), max_size=12),
     st.sets(st.sampled_from(VERDICTS), min_size=1),

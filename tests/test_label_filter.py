@@ -388,7 +388,6 @@ def test_memory_does_not_grow_with_a_row_group(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 40), max_size=12), max_size=12), st.integers(0, 2))
-@settings(deadline=None)
 def test_ids_are_new_once(batches: list[list[int]], place: int) -> None:
     ids, seen = SeenIds(), set()
     for batch in batches:
@@ -402,7 +401,7 @@ def test_ids_are_new_once(batches: list[list[int]], place: int) -> None:
 
 
 @given(st.lists(st.integers(1, 700), max_size=6), st.booleans())
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_a_table_is_the_same_bytes_however_its_batches_are_cut(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], end_with_rows: bool
 ) -> None:

@@ -105,7 +105,7 @@ def test_a_missing_column_is_named_with_what_was_found(tmp_path: Path, name: str
     st.lists(st.decimals(0, 1, places=3), max_size=4),
     st.sampled_from(["rows.parquet", "rows.jsonl", "rows.csv", "rows.json"]),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_slices_that_meet_hold_each_row_once(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int], cuts: list[Any], name: str
 ) -> None:
@@ -226,7 +226,6 @@ def test_rows_of_csv_with_other_numbers_of_cells_are_set_aside_and_open_quotes_r
 
 
 @given(st.lists(st.one_of(st.none(), st.floats())), st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1))))
-@settings(deadline=None)
 def test_numbers_are_the_same_texts_from_json_and_from_parquet(floats: list[Any], whole: list[Any]) -> None:
     for values, type_ in ((floats, pa.float64()), (whole, pa.int64())):
         from_json = cells_of_values("answer", "answer", values)
@@ -293,7 +292,7 @@ def test_a_mapping_of_columns_without_a_problem_or_with_other_names_is_refused(c
 
 
 @given(st.lists(st.integers(0, 9), max_size=8), st.integers(1, 4))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_results_come_in_the_order_of_the_jobs(sizes: list[int], threads: int) -> None:
     jobs = [
         lambda number=number, size=size: iter([(number, place) for place in range(size)])

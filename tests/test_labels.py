@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from corpusmith.errors import InputError
@@ -38,13 +38,11 @@ def test_anything_else_is_no_pass_rate(text: str) -> None:
         parse_pass_rate(text)
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1), st.sampled_from(["", " ", "\t", "\n "]), st.sampled_from(["", " ", "\n"]))
 def test_a_pass_rate_is_the_number_that_was_written(rate: float, before: str, behind: str) -> None:
     assert parse_pass_rate(f"{before}{rate!r}{behind}") == rate
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(max_size=6), st.floats().map(repr), st.sampled_from(["n/a", "0.5"]))))
 @example([None])
 @example(["abc", "abc", "0.1", None, "n/a"])

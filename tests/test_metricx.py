@@ -217,7 +217,7 @@ def test_a_score_that_overflows_is_an_error_and_no_score(tmp_path: Path) -> None
 # --- what the model reads ---
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     source=st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join),
     hypothesis=st.lists(st.sampled_from([*WORDS, "①", "  ", "\n", "ﬁne", "candidate:"]), max_size=12).map(" ".join),

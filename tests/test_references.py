@@ -249,7 +249,7 @@ def test_the_same_pairs_come_from_any_form_of_file_in_any_number_of_shards(tmp_p
         assert rows_of(tmp_path / "jsonl-7", kind, 7) == whole
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 12), st.integers(1, 7))
 def test_shards_differ_by_one_item_at_most(tmp_path_factory: pytest.TempPathFactory, items: int, shards: int) -> None:
     folder = tmp_path_factory.mktemp("pairs")

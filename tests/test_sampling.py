@@ -376,7 +376,7 @@ PARTS = st.sampled_from(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(PARTS, min_size=1, max_size=60).map("".join), st.integers(0, 3), st.sampled_from([0.0, 1.0]))
 def test_segments_of_any_text(tokenizer: Path, text: str, seed: int, blob_share: float) -> None:
     counter = load_tokenizer(tokenizer)

@@ -70,7 +70,7 @@ def score(
     return list(read_rows(tmp_path / "scores.parquet", SCORES)), scorer, account, stats
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(asked=st.lists(st.lists(st.none() | st.text("ab", max_size=3), min_size=1, max_size=5), max_size=8))
 def test_each_answer_gets_the_score_of_its_pair_in_its_place_and_each_pair_is_scored_once(
     tmp_path_factory: pytest.TempPathFactory, asked: list[list[str | None]]

@@ -109,7 +109,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=40).map("".join)), st.sampled_from([*BY_HAND, "xx"]))
 def test_no_text_is_lost(text: str, language: str) -> None:
     end_before = 0

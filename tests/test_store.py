@@ -282,7 +282,7 @@ FILES_OF_ENTRIES = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(contents=FILES_OF_ENTRIES, chooser=st.randoms(use_true_random=False))
 def test_the_same_answer_wins_however_it_is_sealed_and_merged(
     contents: list[tuple[bool, list[tuple[bytes, int, str]]]], chooser: random.Random
@@ -392,7 +392,7 @@ def test_a_journal_gives_back_its_batches(journal: JournalSample) -> None:
     assert parse(content) == (batches, [], about_this_process())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_journal_that_is_cut_off_is_whole_up_to_there(journal: JournalSample, data: st.DataObject) -> None:
     content, ends, batches = journal
@@ -404,7 +404,7 @@ def test_a_journal_that_is_cut_off_is_whole_up_to_there(journal: JournalSample, 
     assert bool(damages) == (length not in (0, *ends))
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(data=st.data())
 def test_a_changed_byte_costs_one_batch_and_is_reported(journal: JournalSample, data: st.DataObject) -> None:
     content, ends, batches = journal
@@ -422,7 +422,7 @@ def test_a_changed_byte_costs_one_batch_and_is_reported(journal: JournalSample, 
         assert damage.at_end == (hit == len(batches))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data(), garbage=st.binary(max_size=3000))
 def test_garbage_in_a_journal_is_never_an_answer(journal: JournalSample, data: st.DataObject, garbage: bytes) -> None:
     content, ends, batches = journal
@@ -652,7 +652,7 @@ def test_segments_are_cut_where_they_are_large_and_hold_what_they_held(
     assert texts(store, keys) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     present=st.sets(st.binary(min_size=20, max_size=20) | st.sampled_from(KEYS), min_size=1, max_size=40),
     wanted=st.sets(st.binary(min_size=20, max_size=20) | st.sampled_from(KEYS), max_size=40),
@@ -864,7 +864,7 @@ def store_with(folder: str, name: str, content: bytes) -> Store:
     return store
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_a_changed_byte_in_a_segment_is_never_a_wrong_answer_and_costs_one_row_group(
     segment: SegmentSample, data: st.DataObject
@@ -901,7 +901,7 @@ def test_compaction_replaces_only_what_is_whole(
     assert texts(store) == segment.answers
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_segment_that_is_cut_off_is_reported_by_name_and_set_aside(
     segment: SegmentSample, data: st.DataObject

@@ -234,7 +234,7 @@ WHERE = st.sampled_from(["results", "results-limit-7", "kept", "kept-limit-1", "
 NUMBERED = st.lists(st.tuples(WHERE, st.integers(0, 60)), max_size=80)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(answers=NUMBERED, scores=NUMBERED, chooser=st.randoms(use_true_random=False))
 def test_nothing_that_a_table_names_is_ever_pruned_and_nothing_else_stays(
     answers: list[tuple[str, int]], scores: list[tuple[str, int]], chooser: random.Random

@@ -176,7 +176,7 @@ def supervised(start: Any, **settings_: Any) -> SupervisedWorker[PairQuestion, P
     return SupervisedWorker(start, no_score, **{"stall_timeout": 0.05} | settings_)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     count=st.integers(1, 300),
     troubles=st.dictionaries(st.integers(0, 299), st.sampled_from([HANG, DIE, MEMORY]), max_size=2),

@@ -114,7 +114,7 @@ def test_rows_of_every_kind_are_read_as_they_were_written(name: str, tmp_path_fa
     table = ALL_TABLES[name]
     path = tmp_path_factory.mktemp("tables") / "a.parquet"
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(rows=rows_of(table))
     def check(rows: list[dict[str, Any]]) -> None:
         assert write_table(path, table, rows) == len(rows)

@@ -296,7 +296,7 @@ def test_a_model_whose_logits_overflow_fails_its_answers(tmp_path: Path) -> None
 # --- where an answer ends ---
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**63 - 1), most=st.integers(1, 30), text=st.sampled_from(PROMPTS))
 def test_max_tokens_cuts_the_same_answer_shorter(engine: TransformersEngine, seed: int, most: int, text: str) -> None:
     prompt = prepare(engine, prompt=text)
@@ -309,7 +309,7 @@ def test_max_tokens_cuts_the_same_answer_shorter(engine: TransformersEngine, see
         assert whole.text.startswith(cut.text)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**63 - 1), stop=st.lists(st.text("abcd", min_size=1, max_size=3), min_size=1, max_size=3))
 def test_an_answer_ends_before_the_first_stop_string_in_it(
     engine: TransformersEngine, seed: int, stop: list[str]
@@ -491,7 +491,7 @@ CHOICES = st.sampled_from(["Yes", "No", "예", "아니오", "A😀", " ", '{"', 
 CHOICES |= st.text(min_size=1, max_size=4)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(choices=st.lists(CHOICES, min_size=1, max_size=4, unique=True), seed=st.integers(0, 2**63 - 1))
 def test_an_answer_is_always_one_of_the_choices(word_engine: TransformersEngine, choices: list[str], seed: int) -> None:
     prompt = prepare(word_engine, prompt="Korean: Mina")

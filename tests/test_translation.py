@@ -191,7 +191,7 @@ def test_equal_gains_are_ordered_by_id_though_the_numbers_differ_in_the_last_bit
     assert {row["item_id"] for row in selected(tmp_path)} == set(sorted(map(item_id, texts))[:5])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.sampled_from(["", "failed", "cut"])), max_size=14),
     st.integers(1, 8),
@@ -384,7 +384,7 @@ SAMPLES = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(SAMPLES, max_size=5), st.integers(1, 4))
 def test_the_best_is_that_of_a_plain_minimum(items: list[list[tuple[int, str, str]]], keep_top: int) -> None:
     answers = {

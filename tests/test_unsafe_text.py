@@ -150,7 +150,7 @@ AROUND = st.text(alphabet=string.printable + "＋－　（）～ー١２\u2060",
 )
 @example(before="", written="+49 (0) 30 123456", apart="", after="")
 @example(before="", written="（＋８２） ２ー３１２ー３４５６", apart="", after="")
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_where_the_quick_look_finds_no_number_the_library_finds_none(
     before: str, written: str, apart: str, after: str
 ) -> None:
@@ -160,7 +160,7 @@ def test_where_the_quick_look_finds_no_number_the_library_finds_none(
 
 
 @given(before=AROUND, written=st.sampled_from(EXAMPLES), after=AROUND)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_the_quick_look_for_numbers_of_regions_loses_none(before: str, written: str, after: str) -> None:
     text = before + written + after
     finder = TelephoneNumbers(["US", "KR", "DE"])
@@ -262,7 +262,7 @@ def test_words_placeholders_and_plain_long_codes_are_no_secrets(text: str) -> No
 
 
 @given(pair=st.sampled_from(PAIRS), before=st.text(max_size=30), after=st.text(max_size=30))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_where_no_sign_of_a_secret_is_seen_the_library_finds_none(
     pair: tuple[str, str], before: str, after: str
 ) -> None:
