@@ -119,13 +119,13 @@ rule write_model_card:
         code=code("write_model_card.py"),
         model=published_model_flags,
         licence=published_model_licence,
-        made_of=published_model_parts,
+        terms=published_model_terms,
     shell:
         "python {params.program}"
         " {params.model}"
         " --name {wildcards.model}"
         " --licence {params.licence:q}"
-        " --made-of {params.made_of:q}"
+        " --terms {params.terms:q}"
         " --receipt {output.receipt}"
         " --card {output.card}"
         " 2>&1 | tee {log}"

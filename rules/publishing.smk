@@ -1,7 +1,7 @@
 """What the rules that publish ask of the config: flags, files, places."""
 
 from corpusmith import publish_targets
-from corpusmith.licensing import model_licence, release_licence, tuning_licence, tuning_parts
+from corpusmith.licensing import model_licence, release_licence, tuning_licence, tuning_terms
 
 # Raised by hand when what is uploaded changes: another comma in the program sends nothing anew.
 UPLOAD_VERSION = 1
@@ -85,10 +85,10 @@ def published_model_licence(wildcards):
     return tuning_licence(CONFIG, name) if name in CONFIG["tuning"] else model_licence(CONFIG["models"][name])
 
 
-def published_model_parts(wildcards):
-    """What a tuned model was made of, as JSON for its card."""
+def published_model_terms(wildcards):
+    """What a tuned model was made of, and what that says of its licence, as JSON for its card."""
     name = wildcards.model
-    return json.dumps(tuning_parts(CONFIG, name) if name in CONFIG["tuning"] else [])
+    return json.dumps(tuning_terms(CONFIG, name) if name in CONFIG["tuning"] else None)
 
 
 def folder_setting(key):

@@ -27,7 +27,10 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="the model's name in the config")
     parser.add_argument("--licence", required=True, help="its licence, as the Hub names it, or unknown")
     parser.add_argument(
-        "--made-of", default="[]", help="JSON list of role, name, licence and note of what it was made of (default: [])"
+        "--terms",
+        default="null",
+        help="JSON object: parts, a list of role, name, licence and note of what it was made of and by; conflicts, a"
+        " list of what contradicts its licence; override, the reason why it stands (default: nothing is told)",
     )
     parser.add_argument("--receipt", required=True, type=Path, help="the receipt to write")
     parser.add_argument("--card", required=True, type=Path, help="the Markdown file to write")
@@ -39,7 +42,7 @@ def main() -> None:
         receipt["folder"] = str(folder_of(read_receipt(flags.model)))
     write_receipt(flags.receipt, receipt)
     training = read_json(flags.training) if flags.training is not None else None
-    write_text(flags.card, model_card(read_receipt(flags.receipt), flags.licence, training, json.loads(flags.made_of)))
+    write_text(flags.card, model_card(read_receipt(flags.receipt), flags.licence, training, json.loads(flags.terms)))
     log.info("model %s: %d files, %s", flags.name, len(receipt["files"]), receipt["identity"])
 
 

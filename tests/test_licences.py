@@ -12,11 +12,15 @@ from corpusmith import licences
 from corpusmith.config import resolve_config
 from corpusmith.errors import InputError
 from corpusmith.licences import Part, conflicts, derive, known_licence, terms_of
-from corpusmith.licensing import release_licence, tuning_licence, tuning_parts
+from corpusmith.licensing import release_licence, tuning_licence, tuning_terms
 
 
 def source(licence: str) -> Part:
     return Part("source", "news", licence, "config")
+
+
+def base(licence: str) -> Part:
+    return Part("base", "student", licence, "config")
 
 
 def model(licence: str, role: str = "model") -> Part:
@@ -66,6 +70,13 @@ def test_the_licence_is_the_most_permissive_that_all_parts_allow(parts: list[Par
         (model("cc-by-nc-sa-4.0", role="scorer"), "apache-2.0", None),
         (model("llama3", role="judge"), "apache-2.0", None),
         (source("unknown"), "mit", None),
+        # What is tuned of weights is another matter than what they write.
+        (base("llama3.1"), "mit", "base student (llama3.1): what is made of it has to have the same licence, not mit"),
+        (base("llama3"), "llama3", None),
+        (base("gemma"), "gemma", None),
+        (base("apache-2.0"), "cc-by-nc-4.0", None),
+        (base("qwen-research"), "qwen-research", None),
+        (base("cc-by-nc-4.0"), "apache-2.0", "base student (cc-by-nc-4.0): is for non-commercial use"),
         (source("cc-by-4.0"), "of-my-own", None),
         (source("cc-by-nc-4.0"), "other", "and other is not known here to forbid any"),
         (source("cc-by-nc-4.0"), "CC BY 4.0", "is for non-commercial use"),
@@ -261,12 +272,51 @@ def test_the_terms_of_who_wrote_the_rows_go_along_with_a_tuned_model() -> None:
         models__llama={"engine": "vllm", "repo": "meta-llama/Llama-3.2-3B"},
         tuning__student=student,
     )
-    parts = tuning_parts(resolve_config(given), "student")
+    terms = tuning_terms(resolve_config(given), "student")
+    assert (terms["conflicts"], terms["override"]) == ([], None)
+    parts = terms["parts"]
     assert [(part["role"], part["name"]) for part in parts] == [
         ("base", "llama"), ("rows", "news"), ("source", "allenai/MADLAD-400"), ("model", "teacher")
     ]  # fmt: skip
     assert parts[0]["note"]
     assert "derivative" in parts[3]["note"]
+
+
+BEFORE = {"method": "sft", "base": "llama", "data": {"dataset": "news"}}
+BASE_WINS = "base llama (llama3.2): what is made of it has to have the same licence, not mit"
+ROWS_WIN = "dataset theirs (cc-by-nc-4.0): is for non-commercial use, and llama3.2 allows any"
+
+
+@pytest.mark.parametrize(
+    ("before", "student", "said"),
+    [
+        ({}, {"licence": "llama3.2"}, None),
+        ({}, {"licence": "mit"}, f"tuning.student.licence: mit contradicts {BASE_WINS}; allowed: a licence that fits"),
+        ({}, {"licence": "mit", "licence_override": "They said so."}, None),
+        ({}, {"licence_override": "None."}, "tuning.student.licence_override: nothing is to be overridden"),
+        ({}, {"licence": "llama3.2", "data": {"dataset": "theirs"}}, f"licence: llama3.2 contradicts {ROWS_WIN}"),
+        # For oneself, and under no licence, one may tune on anything.
+        ({}, {"data": {"dataset": "theirs"}}, None),
+        # What was overridden before needs no reason again, and the card tells the first one.
+        ({"licence": "mit", "licence_override": "They said so."}, {"adapter": "before"}, None),
+        ({"licence": "mit", "licence_override": "They said so."}, {"adapter": "before", "licence": "mit"}, None),
+        ({"licence": "mit"}, {"adapter": "before"}, f"tuning.before.licence: mit contradicts {BASE_WINS}"),
+    ],
+)
+def test_the_licence_of_a_tuning_is_held_against_its_base_and_its_rows(
+    before: dict[str, Any], student: dict[str, Any], said: str | None
+) -> None:
+    given = config(
+        models__llama={"engine": "vllm", "repo": "meta-llama/Llama-3.2-3B"},
+        datasets__theirs=of_rows(sources={"files": ["theirs.jsonl"], "licence": "cc-by-nc-4.0"}),
+        tuning={"before": {**BEFORE, **before}, "student": {**BEFORE, **student}},
+    )
+    if said is not None:
+        assert said in refusal(given)
+        return
+    terms = tuning_terms(resolve_config(given), "student")
+    reason = student.get("licence_override") or (before and f"of before: {before['licence_override']}")
+    assert terms["override"] == (reason or None)
 
 
 def test_a_public_tuning_needs_a_licence() -> None:

@@ -378,7 +378,9 @@ def test_every_form_in_which_checkpoints_come_gives_the_same_scores(
     shutil.copytree(checkpoint, folder)
     change(folder)
     pairs = pairs_of_all_lengths(3, 6)
-    assert torch.equal(MetricX(folder, folder, tokens_per_batch=600).logits(pairs)[0], scorer.logits(pairs)[0])
+    found = MetricX(folder, folder, tokens_per_batch=600).logits(pairs)[0]
+    # On some CPUs the last bits of a product depend on where a file lays the weights in memory.
+    torch.testing.assert_close(found, scorer.logits(pairs)[0], rtol=0, atol=1e-5)
 
 
 def test_only_the_score_row_of_the_head_is_kept(checkpoint: Path, model: MT5ForConditionalGeneration) -> None:

@@ -24,12 +24,14 @@ TRAINING = {
 }  # fmt: skip
 
 
-def card(folder: Path, training: dict[str, Any] | None, base: str = "owner/base", file: str = "adapter_config.json"):
+def card(
+    folder: Path, training: dict[str, Any] | None, base: str = "owner/base", file: str = "adapter_config.json", **more
+):
     (folder / "model").mkdir()
     (folder / "model" / file).write_text(json.dumps({"base_model_name_or_path": base}))
     (folder / "model" / "model.safetensors").write_bytes(WEIGHTS)
     write_receipt(folder / "receipt.json", describe_files(folder / "model", "student"))
-    return model_card(read_receipt(folder / "receipt.json"), "mit", training)
+    return model_card(read_receipt(folder / "receipt.json"), "mit", training, **more)
 
 
 def front_of(text: str) -> dict[str, Any]:
@@ -57,6 +59,17 @@ def test_the_card_of_a_tuning_tells_its_base_and_how_it_was_tuned(tmp_path: Path
     assert "report_to" not in found
 
 
+def test_the_card_of_a_tuning_tells_licences_and_why_one_stands(tmp_path: Path) -> None:
+    part = {"role": "base", "name": "owner/base", "licence": "llama3.2", "note": "Its name begins with Llama."}
+    terms = {"parts": [part], "conflicts": ["base a_b: has to have <the> same"], "override": "They *said* so."}
+    found = card(tmp_path, TRAINING, terms=terms)
+    assert "| base | `owner/base` | `llama3.2` | Its name begins with Llama. |" in found.splitlines()
+    assert "- base a\\_b: has to have \\<the\\> same" in found.splitlines()
+    assert "for the reason that its makers give: They \\*said\\* so." in found.splitlines()
+    (tmp_path / "again").mkdir()
+    assert "stands against" not in card(tmp_path / "again", TRAINING, terms=terms | {"conflicts": [], "override": None})
+
+
 def test_all_weights_are_a_model_of_their_own_whose_base_is_named(tmp_path: Path) -> None:
     training = TRAINING | {"adaptation": "full", "lora": None, "adapter_of": "before", "quantization": "none"}
     found = card(tmp_path, training, file="config.json")
@@ -74,10 +87,15 @@ def test_a_base_that_lies_on_a_machine_is_not_named_to_the_hub(tmp_path: Path, b
 def test_a_licence_that_the_hub_has_no_name_for_goes_there_as_other_and_terms_are_told(tmp_path: Path) -> None:
     card(tmp_path, None)
     part = {"role": "base", "name": "teacher", "licence": "qwen-research", "note": "read its terms"}
-    found = model_card(read_receipt(tmp_path / "receipt.json"), "qwen-research", TRAINING, [part])
+    found = model_card(
+        read_receipt(tmp_path / "receipt.json"),
+        "qwen-research",
+        TRAINING,
+        {"parts": [part], "conflicts": [], "override": None},
+    )
     front = yaml.safe_load(found.split("---\n")[1])
     assert (front["license"], front["license_name"]) == ("other", "qwen-research")
-    assert "| base | teacher | qwen-research | read its terms |" in found.splitlines()
+    assert "| base | `teacher` | `qwen-research` | read its terms |" in found.splitlines()
 
 
 def test_an_adapter_of_which_nothing_else_is_known(tmp_path: Path) -> None:

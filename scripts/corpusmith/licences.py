@@ -14,17 +14,24 @@ from dataclasses import dataclass
 UNKNOWN, OTHER = "unknown", "other"
 # Texts that get into a release, and what wrote them, bind it. What only chose among them does not.
 BINDING = ("source", "dataset", "model")
+# The weights that a tuning begins with.
+BASE = "base"
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What a licence asks. training: whether what a model writes may train other models."""
+    """What a licence asks.
+
+    training: whether what a model writes may train other models; weights_alike: whether weights that are made of its
+    own keep the licence.
+    """
 
     attribution: bool = True
     commercial: bool = True
     share_alike: bool = False
     derivatives: bool = True
     training: bool = True
+    weights_alike: bool = False
     note: str | None = None
 
 
@@ -59,12 +66,12 @@ _TERMS = {
     ),
     "cc-by-nd-4.0": Terms(derivatives=False),
     **dict.fromkeys(("cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"), Terms(commercial=False, derivatives=False)),
-    "gemma": Terms(note=_GEMMA),
-    **dict.fromkeys(("llama3.1", "llama3.2", "llama3.3", "llama4"), Terms(note=_LLAMA)),
+    # Sections 3.1 of Gemma's terms, 1.b of Llama's: whoever gets the weights, or weights made of them, gets the terms.
+    "gemma": Terms(weights_alike=True, note=_GEMMA),
+    **dict.fromkeys(("llama3.1", "llama3.2", "llama3.3", "llama4"), Terms(weights_alike=True, note=_LLAMA)),
     # Section 1.b.v of both: outputs are not used to improve any other large language model.
-    **dict.fromkeys(("llama2", "llama3"), Terms(training=False)),
-    "qwen-research": Terms(commercial=False),
-    "mistral-research": Terms(commercial=False),
+    **dict.fromkeys(("llama2", "llama3"), Terms(training=False, weights_alike=True)),
+    **dict.fromkeys(("qwen-research", "mistral-research"), Terms(commercial=False, weights_alike=True)),
     "openai-terms": Terms(training=False),
     "anthropic-terms": Terms(training=False),
     "gemini-terms": Terms(training=False),
@@ -174,9 +181,10 @@ _SERVERS = (
 
 @dataclass(frozen=True)
 class Part:
-    """Something that a release is made of, or by, and its licence.
+    """Something that a release or a tuned model is made of, or by, and its licence.
 
-    role: source, dataset, model (it wrote texts), judge or scorer (it chose); told: config, known, or unknown.
+    role: source, dataset, model (it wrote texts), judge or scorer (it chose), base (its weights are tuned); told:
+    config, known, or unknown.
     """
 
     role: str
@@ -235,7 +243,7 @@ def derive(parts: Sequence[Part]) -> str:
 
 
 def conflicts(licence: str, parts: Sequence[Part]) -> list[str]:
-    """What forbids to release these parts under a licence: a sentence each, with names.
+    """What forbids to release these parts, or what is tuned of them, under a licence: a sentence each, with names.
 
     A licence whose terms are not known here is taken for one that allows any use.
     """
@@ -244,10 +252,10 @@ def conflicts(licence: str, parts: Sequence[Part]) -> list[str]:
     found = []
     for part in parts:
         terms = part.terms
-        if part.role not in BINDING or terms is None:
+        if part.role not in (*BINDING, BASE) or terms is None:
             continue
         who = f"{part.role} {part.name} ({part.licence})"
-        if not terms.training:
+        if not terms.training and part.role != BASE:
             found.append(f"{who}: its terms forbid to train other models on what it writes")
         if part.role == "model":
             if not terms.commercial and any_use:
@@ -257,9 +265,13 @@ def conflicts(licence: str, parts: Sequence[Part]) -> list[str]:
             found.append(f"{who}: allows nothing to be made of it")
         if not terms.commercial and any_use:
             found.append(f"{who}: is for non-commercial use, and {licence} {_allows(wanted)}")
-        elif terms.share_alike and licence != UNKNOWN and not _same_family(part.licence, licence):
+        elif (terms.share_alike or _keeps(part)) and licence != UNKNOWN and not _same_family(part.licence, licence):
             found.append(f"{who}: what is made of it has to have the same licence, not {licence}")
     return found
+
+
+def _keeps(part: Part) -> bool:
+    return part.role == BASE and part.terms is not None and part.terms.weights_alike
 
 
 def _allows(wanted: Terms | None) -> str:

@@ -7,12 +7,13 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from corpusmith.licences import BINDING, UNKNOWN, Part, conflicts, derive, known_licence, on_the_hub, terms_of
+from corpusmith.licences import BASE, BINDING, UNKNOWN, Part, conflicts, derive, known_licence, on_the_hub, terms_of
 from corpusmith.recipes import recipe_of
-from corpusmith.recipes.common import FILTER_JUDGE
+from corpusmith.recipes.common import FILTER_JUDGE, filters_with_models
 
 # The toy world is made here, and nobody's.
 _TOY = "cc0-1.0"
+_ALLOWED = "allowed: a licence that fits, or licence_override with the reason, which the card will tell"
 
 
 def release_licence(config: Mapping[str, Any], dataset: str) -> dict[str, Any]:
@@ -26,11 +27,7 @@ def release_licence(config: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     parts = _parts(config, dataset, before)
     licence = entry["release"]["licence"] or derive(parts)
     known, name = on_the_hub(licence)
-    reasons = [
-        f"of {source}: {found['override']}" if source else found["override"]
-        for source, found in [("", {"override": entry["release"]["licence_override"]}), *before.items()]
-        if found["override"]
-    ]
+    before_it = {name: found["override"] for name, found in before.items()}
     return {
         "licence": known,
         "name": name,
@@ -46,8 +43,14 @@ def release_licence(config: Mapping[str, Any], dataset: str) -> dict[str, Any]:
             for part in parts
         ],
         "conflicts": conflicts(licence, parts),
-        "override": "; ".join(reasons) or None,
+        "override": _reasons(entry["release"]["licence_override"], before_it),
     }
+
+
+def _reasons(own: str | None, before: Mapping[str, str | None]) -> str | None:
+    """The reasons why a licence stands: its own, and those of what it is made of."""
+    found = [own, *(reason and f"of {name}: {reason}" for name, reason in before.items())]
+    return "; ".join(filter(None, found)) or None
 
 
 def _note(part: Part) -> str | None:
@@ -67,10 +70,7 @@ def licence_contradictions(config: Mapping[str, Any], dataset: str) -> Iterator[
     open_ = [conflict for conflict in found["conflicts"] if _who(conflict) not in overridden]
     if entry["release"]["licence_override"] is None:
         for conflict in open_:
-            yield (
-                f"{path}: {found['name'] or found['licence']} contradicts {conflict}; allowed: a licence that fits, or"
-                " licence_override with the reason, which the card will tell"
-            )
+            yield f"{path}: {found['name'] or found['licence']} contradicts {conflict}; {_ALLOWED}"
     elif not open_:
         yield f"{path}_override: nothing is to be overridden; allowed: no such key"
     publish = entry["publish"]
@@ -129,6 +129,7 @@ def _models(config: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[Par
         *(("judge", step["model"]) for name, step in steps if "judge" in name),
         *(("scorer", step["scorer"]) for _, step in steps if "scorer" in step),
         *(("chooser", step["model"]) for _, step in steps),
+        *(("chooser", settings["model"]) for settings in filters_with_models(entry)),
     ]
     for role, name in roles:
         if name not in seen:
@@ -145,40 +146,66 @@ def tuning_licence(config: Mapping[str, Any], name: str) -> str:
     entry = config["tuning"][name]
     if entry["licence"] is not None:
         return str(entry["licence"])
-    data, adapter = entry["data"], entry["adapter"]
-    licence = tuning_licence(config, adapter) if adapter else model_licence(config["models"][entry["base"]])
-    if "dataset" not in data:
-        return UNKNOWN
-    found = release_licence(config, data["dataset"])
-    rows = Part("dataset", data["dataset"], found["name"] or found["licence"], "its own release")
+    *weights, rows = _tuned_of(config, name)
+    licence = weights[-1].licence
     return UNKNOWN if rows.licence == UNKNOWN or conflicts(licence, [rows]) else licence
 
 
-def tuning_parts(config: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """What a tuned model was made of and by: its base, the tuning before, its rows and who wrote them."""
+def _tuned_of(config: Mapping[str, Any], name: str) -> list[Part]:
+    """The base of a tuning, the tuning before it where there is one, and its rows."""
     entry = config["tuning"][name]
     base, data, adapter = entry["base"], entry["data"], entry["adapter"]
-    found = [Part("base", base, model_licence(config["models"][base]), "")]
+    found = [Part(BASE, base, model_licence(config["models"][base]), "")]
     if adapter is not None:
-        found.append(Part("tuning before", adapter, tuning_licence(config, adapter), ""))
+        found.append(Part(BASE, adapter, tuning_licence(config, adapter), "its own tuning"))
+    if "dataset" not in data:
+        return [*found, Part("dataset", ", ".join(PurePosixPath(one).name for one in data["files"]), UNKNOWN, "")]
+    release = release_licence(config, data["dataset"])
+    return [*found, Part("dataset", data["dataset"], release["name"] or release["licence"], "its own release")]
+
+
+def tuning_terms(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What a tuned model says of its licence.
+
+    parts: its base, the tuning before, its rows and who wrote them; conflicts: what stands against the licence;
+    override: why it stands all the same.
+    """
+    entry = config["tuning"][name]
+    *weights, rows = _tuned_of(config, name)
+    roles = ["base", *("tuning before" for _ in weights[1:]), "rows"]
     parts = [
-        {"role": part.role, "name": part.name, "licence": part.licence, "note": part.terms.note if part.terms else None}
-        for part in found
+        {"role": role, "name": part.name, "licence": part.licence, "note": part.terms.note if part.terms else None}
+        for role, part in zip(roles, [*weights, rows], strict=True)
     ]
-    if "dataset" in data:
-        release = release_licence(config, data["dataset"])
-        licence = release["name"] or release["licence"]
-        parts.append({"role": "rows", "name": data["dataset"], "licence": licence, "note": None})
+    if "dataset" in entry["data"]:
+        release = release_licence(config, rows.name)
+        # What its own terms ask is told of who wrote it.
+        parts[-1]["note"] = None
         parts += [{key: part[key] for key in parts[0]} for part in release["parts"] if part["role"] in BINDING]
-    return parts
+    before = {one: tuning_terms(config, one)["override"] for one in [entry["adapter"]] if one is not None}
+    return {
+        "parts": parts,
+        "conflicts": conflicts(tuning_licence(config, name), [*weights, rows]),
+        "override": _reasons(entry["licence_override"], before),
+    }
 
 
 def tuning_licence_contradictions(config: Mapping[str, Any]) -> Iterator[str]:
-    """Public tunings whose licence nobody knows."""
+    """Licences that contradict those of base and rows without a reason; public tunings whose licence nobody knows."""
     for name, entry in config["tuning"].items():
-        publish = entry["publish"]
-        if publish is not None and not publish["private"] and tuning_licence(config, name) == UNKNOWN:
-            yield f"tuning.{name}.licence: is unknown, and the model is to be public; it has to be given"
+        path, publish, licence = f"tuning.{name}.licence", entry["publish"], tuning_licence(config, name)
+        found = tuning_terms(config, name)["conflicts"] if publish is not None or entry["licence"] is not None else []
+        before = tuning_terms(config, entry["adapter"]) if entry["adapter"] is not None else None
+        # What the tuning before gave a reason for needs none here.
+        overridden = {_who(conflict) for conflict in before["conflicts"]} if before and before["override"] else set()
+        open_ = [conflict for conflict in found if _who(conflict) not in overridden]
+        if entry["licence_override"] is None:
+            for conflict in open_:
+                yield f"{path}: {licence} contradicts {conflict}; {_ALLOWED}"
+        elif not open_:
+            yield f"{path}_override: nothing is to be overridden; allowed: no such key"
+        if publish is not None and not publish["private"] and licence == UNKNOWN:
+            yield f"{path}: is unknown, and the model is to be public; it has to be given"
 
 
 def model_licence(model: Mapping[str, Any]) -> str:

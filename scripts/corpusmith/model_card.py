@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from corpusmith.card_text import cell
+from corpusmith.card_text import cell, plain
 from corpusmith.files import read_json
 from corpusmith.licences import on_the_hub
 from corpusmith.models import ModelReceipt, folder_of
@@ -21,12 +21,12 @@ def model_card(
     receipt: ModelReceipt,
     licence: str,
     training: Mapping[str, Any] | None = None,
-    made_of: Sequence[Mapping[str, Any]] = (),
+    terms: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of README.md.
 
-    licence: by any name, or unknown; training: the training.json of a tuning; made_of: what it was made of and by, each
-    with role, name, licence and note.
+    licence: by any name, or unknown; training: the training.json of a tuning; terms: parts, what it was made of and by
+    (role, name, licence, note), conflicts, what contradicts the licence, and override, the reason why it stands.
     """
     adapter = folder_of(receipt) / "adapter_config.json"
     is_adapter = adapter.exists()
@@ -47,11 +47,11 @@ def model_card(
     templates = Environment(
         loader=FileSystemLoader(_TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    templates.filters["cell"] = cell
+    templates.filters.update(cell=cell, plain=plain)
     return templates.get_template("model.md.jinja").render(
         front=yaml.safe_dump(front, allow_unicode=True, sort_keys=False).strip(),
         model=receipt,
         adapter=is_adapter,
         training=training,
-        made_of=made_of,
+        terms=terms,
     )
