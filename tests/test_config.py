@@ -260,6 +260,13 @@ def test_something_has_to_be_built() -> None:
     assert problems(config) == ["datasets: is missing; it has to be given"]
 
 
+LANGUAGE_KEYS, TOY_KEYS = "code, name", "learns, seed, steps"
+JUDGE_KEYS = "accept, max_failed, model, prompt, shards, temperature, verdicts, votes"
+SAFETY_KEYS = "allow, columns, emails, phone_numbers, secrets"
+MODEL_KEYS = (
+    "batch_size, cpus, device, drain_seconds, dtype, engine, licence, max_length, memory_mb, openai, parameters_b,"
+    " path, publish, repo, resources, revision, runtime_minutes, stall_timeout, toy, tp, trust_remote_code, vllm"
+)
 WRONG_VALUES = [
     # path, value, how it is said, what is allowed
     ("results", 3, "3", "text, in quotes"),
@@ -267,8 +274,8 @@ WRONG_VALUES = [
     ("limit", "200", "'200'", "a whole number or null, at least 1"),
     ("models", None, "null", "keys with values"),
     ("models", ["toy-base"], "['toy-base']", "keys with values"),
-    ("models.toy-base", "owner/model", "'owner/model'", "keys with values"),
-    ("models.toy-base.toy", None, "null", "keys with values"),
+    ("models.toy-base", "owner/model", "'owner/model'", f"keys with values ({MODEL_KEYS})"),
+    ("models.toy-base.toy", None, "null", f"keys with values ({TOY_KEYS})"),
     ("models.toy-base.device", "gpu", "'gpu'", "cpu, cuda"),
     ("models.toy-base.dtype", "fp32", "'fp32'", "float64, float32, bfloat16, float16"),
     ("models.toy-base.tp", 0, "0", "a whole number, at least 1"),
@@ -277,10 +284,10 @@ WRONG_VALUES = [
     ("scorers.toy-metricx.metric", "bleu", "'bleu'", "metricx-24, reward, comet"),
     ("datasets", {}, "{}", "keys with values, 1 or more of them"),
     ("datasets", [], "[]", "keys with values, 1 or more of them"),
-    (TOY, ["recipe", "translation"], "['recipe', 'translation']", "keys with values"),
+    (TOY, ["recipe", "translation"], "['recipe', 'translation']", "keys with values (recipe)"),
     (f"{TOY}.recipe", "poetry", "'poetry'", "translation, maths, instructions"),
     (f"{TOY}.recipe", ["translation"], "['translation']", "translation, maths, instructions"),
-    (f"{TOY}.source_language", "en", "'en'", "keys with values"),
+    (f"{TOY}.source_language", "en", "'en'", f"keys with values ({LANGUAGE_KEYS})"),
     # YAML takes an unquoted no, the code of Norwegian, for false.
     (f"{TOY}.target_language.code", False, "false", "text, in quotes"),
     (f"{TOY}.target_language.name", "", "''", "text, of length 1 or more"),
@@ -302,8 +309,8 @@ WRONG_VALUES = [
         "[3]",
         "a list or true or false, of length 2 or more, of length 2 or less",
     ),
-    (f"{TOY}.filter.judge", "gpt", "'gpt'", "keys with values or null"),
-    (f"{TOY}.filter.safety", True, "true", "keys with values or null"),
+    (f"{TOY}.filter.judge", "gpt", "'gpt'", f"keys with values ({JUDGE_KEYS}) or null"),
+    (f"{TOY}.filter.safety", True, "true", f"keys with values ({SAFETY_KEYS}) or null"),
     (f"{TOY}.filter.safety.phone_numbers", "US", "'US'", "true or false or a list, of length 1 or more, each once"),
     (f"{TOY}.splits", {}, "{}", "keys with values, 1 or more of them"),
     (f"{TOY}.splits.train", 0, "0", "a number, above 0"),

@@ -189,7 +189,9 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     if "const" in schema:
         return str(schema["const"])
     types = schema.get("type", [])
-    kinds = " or ".join(_KINDS[kind] for kind in ([types] if isinstance(types, str) else types))
+    keys = f" ({', '.join(sorted(schema['properties']))})" if "properties" in schema else ""
+    named = _KINDS | {"object": _KINDS["object"] + keys}
+    kinds = " or ".join(named[kind] for kind in ([types] if isinstance(types, str) else types))
     limits = [words.format(schema[name]) for name, words in _LIMITS.items() if name in schema]
     return ", ".join([*([kinds] if kinds else []), *limits, *(["each once"] if schema.get("uniqueItems") else [])])
 
