@@ -16,22 +16,25 @@ Output: the first and the third go to --kept, unchanged and in their order. The 
     77b0...   not_among_best   reward -0.5; the last of 2 that stay has 1.5
 
 --by says what makes a row better: the lowest or highest number, or the shortest or longest text, in characters, of a
-column; without it the first rows stay. Of equal ones the first stay, and a row without a value is the last choice.
+column. A row without a value is the last choice. Of equal rows those stay whose ids come first, and so of all rows
+where no --by is given: ids are hashes, so that they are drawn as good as at random, and the same each time.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corpusmith.accounting import Account
 from corpusmith.errors import InputError
-from corpusmith.keeping import HIGHEST, LONGEST, SHORTEST, check_order, order_values, visiting_order
+from corpusmith.keeping import HIGHEST, LONGEST, SHORTEST, Rows, check_order, order_values
 from corpusmith.program import argument_parser, log, run, track
 from corpusmith.row_steps import RowSplit
-from corpusmith.tables import ROWS, read_rows, row_count
+from corpusmith.tables import ROWS, Table, read_batches, read_rows, row_count
 
 
 def _arguments() -> argparse.Namespace:
@@ -43,7 +46,7 @@ def _arguments() -> argparse.Namespace:
         "--by",
         nargs=2,
         metavar=("COLUMN", "lowest|highest|shortest|longest"),
-        help="what makes rows the best: a column of numbers or texts, and which of them (default: the first rows stay)",
+        help="what makes rows the best: a column of numbers or texts, and which of them (default: drawn by their ids)",
     )
     parser.add_argument("--stage", default="best", help="name of the stage (default: %(default)s)")
     parser.add_argument("--kept", required=True, help="table to write: the rows that stay, in their order")
@@ -52,44 +55,64 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _value(arguments: argparse.Namespace, value: float) -> str:
+def _best_first(path: str, table: Table, by: Sequence[str] | None, values: NDArray[np.float64]) -> Rows:
+    """The rows, best first; equal ones in the order of their ids."""
+    ids = bytearray()
+    for batch in read_batches(path, table, ["item_id"]):
+        ids += bytes.fromhex("".join(batch.column(0).to_pylist()))
+    halves = np.frombuffer(ids, ">u8").reshape(-1, 2)
+    keys: tuple[NDArray[Any], ...] = (halves[:, 1], halves[:, 0])
+    if by is not None:
+        none = np.isnan(values)
+        costs = np.where(none, 0, -values if by[1] in (HIGHEST, LONGEST) else values)
+        keys = (*keys, costs, none)
+    return np.lexsort(keys)
+
+
+def _said(by: Sequence[str], value: float) -> str:
     if np.isnan(value):
         return "none"
-    return f"{value:,.0f} characters" if arguments.by[1] in (SHORTEST, LONGEST) else f"{value:g}"
+    return f"{value:,.0f} characters" if by[1] in (SHORTEST, LONGEST) else repr(float(value)).removesuffix(".0")
 
 
-def _detail(arguments: argparse.Namespace, values: NDArray[np.float64] | None, number: int, last: int) -> str:
-    """Why a row goes. last: the number of the last row that stays."""
-    if values is None:
-        return f"row {number + 1:,}; the first {arguments.best:,} stay"
-    found, least = (_value(arguments, values[one]) for one in (number, last))
-    return f"{arguments.by[0]} {found}; the last of {arguments.best:,} that stay has {least}"
+def _detail(arguments: argparse.Namespace, value: float, last: float) -> str:
+    """Why a row goes. value, last: what it has, and what the last row that stays has."""
+    by = arguments.by
+    if by is None:
+        return f"not drawn: its id comes behind those of the {arguments.best:,} that stay"
+    same = value == last or (np.isnan(value) and np.isnan(last))
+    behind = " and an id that comes first" if same else ""
+    return f"{by[0]} {_said(by, value)}; the last of {arguments.best:,} that stay has {_said(by, last)}{behind}"
 
 
 def main() -> None:
     """Writes the best rows, and the others."""
     arguments = _arguments()
-    table = ROWS[arguments.recipe].kept
-    if arguments.best < 1:
-        raise InputError(f"--best {arguments.best}: at least 1 row stays")
-    check_order(table, arguments.by, "--by")
+    table, by, best = ROWS[arguments.recipe].kept, arguments.by, arguments.best
+    if best < 1:
+        raise InputError(f"--best {best}: at least 1 row stays")
+    check_order(table, by, "--by")
     # Reading one row finds a missing or broken table before any work is done.
     next(read_rows(arguments.rows, table, batch_size=1), None)
     total = row_count(arguments.rows)
-    values = order_values(arguments.rows, table, arguments.by[0]) if arguments.by is not None else None
-    descending = arguments.by is not None and arguments.by[1] in (HIGHEST, LONGEST)
-    order = visiting_order(values, total, lowest=not descending)[: arguments.best]
+    values = order_values(arguments.rows, table, by[0]) if by is not None else np.zeros(total)
+    if total > best and np.isnan(values).all():
+        raise InputError(f"{arguments.rows}: no row has a {by[0]} that the best could be chosen by; choose by another")
+    order = _best_first(arguments.rows, table, by, values)
     stays = np.zeros(total, bool)
-    stays[order] = True
-    if total < arguments.best:
-        log.warning("%s rows came so far, fewer than the best %s: all stay", f"{total:,}", f"{arguments.best:,}")
+    stays[order[:best]] = True
+    if total < best:
+        log.warning("%s rows came so far, fewer than the best %s: all stay", f"{total:,}", f"{best:,}")
+    without = int(np.isnan(values[stays]).sum())
+    if total > best and without:
+        log.warning("%s of the %s rows that stay have no %s", f"{without:,}", f"{best:,}", by[0])
     account = Account(arguments.stage)
     with RowSplit(arguments.kept, arguments.rejected, ROWS[arguments.recipe], account) as split:
         for number, row in enumerate(track(read_rows(arguments.rows, table), "write", total)):
             if stays[number]:
                 split.keep(row)
             else:
-                split.reject(row, "not_among_best", _detail(arguments, values, number, int(order[-1])))
+                split.reject(row, "not_among_best", _detail(arguments, values[number], values[order[best - 1]]))
     account.write(arguments.account)
     log.info("%s", split.summary(arguments.stage))
 

@@ -284,7 +284,7 @@ WRONG_VALUES = [
     ("scorers.toy-metricx.metric", "bleu", "'bleu'", "metricx-24, reward, comet"),
     ("datasets", {}, "{}", "keys with values, 1 or more of them"),
     ("datasets", [], "[]", "keys with values, 1 or more of them"),
-    (TOY, ["recipe", "translation"], "['recipe', 'translation']", "keys with values (recipe)"),
+    (TOY, ["recipe", "translation"], "['recipe', 'translation']", "keys with values"),
     (f"{TOY}.recipe", "poetry", "'poetry'", "translation, maths, instructions"),
     (f"{TOY}.recipe", ["translation"], "['translation']", "translation, maths, instructions"),
     (f"{TOY}.source_language", "en", "'en'", f"keys with values ({LANGUAGE_KEYS})"),

@@ -132,18 +132,17 @@ def test_flags_decide_what_is_a_duplicate_and_which_stays(
 @pytest.mark.parametrize(
     ("flags", "kept", "details"),
     [
-        # A row without a value is the last choice; of equal ones the first.
+        # A row without a value is the last choice.
         (("3", "--by", "pass_rate", "highest"), [1, 3, 4], ["none", "0.1"]),
         (("4", "--by", "pass_rate", "lowest"), [1, 2, 3, 4], ["none"]),
         (("5", "--by", "pass_rate", "lowest"), [0, 1, 2, 3, 4], []),
-        (("2", "--by", "problem", "shortest"), [0, 2], ["76 characters", *LONGER]),
+        (("2", "--by", "problem", "shortest"), [2, 3], ["73 characters", "76 characters", "75 characters"]),
         (
             ("1", "--by", "problem", "longest"),
             [1],
             ["73 characters", "30 characters", *LONGER],
         ),
         (("1", "--by", "generated_solution", "longest"), [4], ["none"] * 4),
-        (("2",), [0, 1], ["3", "4", "5"]),
     ],
 )
 def test_the_best_rows_stay_in_their_order(
@@ -156,8 +155,7 @@ def test_the_best_rows_stay_in_their_order(
         row["item_id"] for number, row in enumerate(rows) if number not in kept
     ]
     assert {row["reason"] for row in rejected} <= {"not_among_best"}
-    by = flags[2] if "--by" in flags else "row"
-    assert [row["detail"].partition(";")[0].removeprefix(f"{by} ") for row in rejected] == details
+    assert [row["detail"].partition(";")[0].removeprefix(f"{flags[2]} ") for row in rejected] == details
 
 
 def test_what_is_not_among_the_best_says_what_the_last_of_them_has(tmp_path: Path, rows: list[Any]) -> None:
@@ -180,8 +178,38 @@ def test_fewer_rows_than_the_best_are_told(tmp_path: Path, rows: list[dict[str, 
     assert "5 rows came so far, fewer than the best 1,000: all stay" in result.stderr
 
 
+def test_equal_rows_are_drawn_by_their_ids_whatever_their_order(tmp_path: Path) -> None:
+    found = [solution(number, f"Problem {number}.", 0.25, "") for number in range(20)]
+    by_id = sorted(found, key=lambda row: row["item_id"])
+    kept = []
+    for name, rows in (("one", found), ("two", found[::-1])):
+        (tmp_path / name).mkdir()
+        write_table(tmp_path / name / "rows", SOLUTIONS, rows)
+        call_here("keep_best", tmp_path / name, "--recipe", "maths", "--best", "6")
+        kept.append(list(read_rows(tmp_path / name / "out" / "kept", SOLUTIONS)))
+        rejected = list(read_rows(tmp_path / name / "out" / "rejected", REJECTED_SOLUTIONS))
+        assert {row["detail"] for row in rejected} == {"not drawn: its id comes behind those of the 6 that stay"}
+        call_here("keep_best", tmp_path / name, "--recipe", "maths", "--best", "6", "--by", "pass_rate", "lowest")
+        assert list(read_rows(tmp_path / name / "out" / "kept", SOLUTIONS)) == kept[-1]
+    rejected = list(read_rows(tmp_path / "one" / "out" / "rejected", REJECTED_SOLUTIONS))
+    assert rejected[0]["detail"] == "pass_rate 0.25; the last of 6 that stay has 0.25 and an id that comes first"
+    # The rows stay in the order of their table.
+    assert kept[0] == [row for row in found if row in by_id[:6]]
+    assert kept[1] == kept[0][::-1]
+
+
+def test_a_column_that_decides_nothing_is_refused_and_one_that_decides_part_is_told(
+    tmp_path: Path, rows: list[dict[str, Any]]
+) -> None:
+    flags = ("--recipe", "maths", "--best", "3", "--by", "pass_rate_samples", "highest")
+    with pytest.raises(InputError, match="rows: no row has a pass_rate_samples that the best could be chosen by"):
+        call_here("keep_best", tmp_path, *flags)
+    result = call("keep_best", tmp_path, "--recipe", "maths", "--best", "2", "--by", "generated_solution", "longest")
+    assert "1 of the 2 rows that stay have no generated_solution" in result.stderr
+
+
 @given(
-    values=st.lists(st.none() | st.integers(0, 5).map(float), max_size=12),
+    values=st.lists(st.none() | st.integers(0, 5).map(float), max_size=12).filter(lambda found: {*found} != {None}),
     best=st.integers(1, 12), order=st.sampled_from(["highest", "lowest"]),
 )  # fmt: skip
 def test_no_row_that_goes_is_better_than_one_that_stays(values: list[float | None], best: int, order: str) -> None:
@@ -194,14 +222,13 @@ def test_no_row_that_goes_is_better_than_one_that_stays(values: list[float | Non
     worst = float("inf")
     sign = -1 if order == "highest" else 1
 
-    def cost(row: dict[str, Any]) -> tuple[float, int]:
+    def cost(row: dict[str, Any]) -> tuple[float, str]:
         value = row["pass_rate"]
-        place = next(number for number, one in enumerate(rows) if one["item_id"] == row["item_id"])
-        return (worst if value is None else sign * value, place)
+        return (worst if value is None else sign * value, row["item_id"])
 
     assert len(kept) == min(best, len(rows))
     assert len(kept) + len(rejected) == len(rows)
-    assert max(map(cost, kept), default=(-worst, 0)) < min(map(cost, rejected), default=(worst, len(rows)))
+    assert max(map(cost, kept), default=(-worst, "")) < min(map(cost, rejected), default=(worst, "g"))
 
 
 def test_translations_are_deduplicated_and_rows_without_a_text_stay(tmp_path: Path) -> None:

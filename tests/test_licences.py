@@ -73,6 +73,8 @@ def test_the_licence_is_the_most_permissive_that_all_parts_allow(parts: list[Par
         # What is tuned of weights is another matter than what they write.
         (base("llama3.1"), "mit", "base student (llama3.1): what is made of it has to have the same licence, not mit"),
         (base("llama3"), "llama3", None),
+        # Later versions of it are other licences.
+        (base("llama2"), "llama3.1", "base student (llama2): what is made of it has to have the same licence"),
         (base("gemma"), "gemma", None),
         (base("apache-2.0"), "cc-by-nc-4.0", None),
         (base("qwen-research"), "qwen-research", None),
@@ -297,6 +299,12 @@ ROWS_WIN = "dataset theirs (cc-by-nc-4.0): is for non-commercial use, and llama3
         ({}, {"licence": "llama3.2", "data": {"dataset": "theirs"}}, f"licence: llama3.2 contradicts {ROWS_WIN}"),
         # For oneself, and under no licence, one may tune on anything.
         ({}, {"data": {"dataset": "theirs"}}, None),
+        # The reason was given for another licence.
+        (
+            {"licence": "mit", "licence_override": "They said so."},
+            {"adapter": "before", "licence": "apache-2.0"},
+            "tuning.student.licence: apache-2.0 contradicts base llama",
+        ),
         # What was overridden before needs no reason again, and the card tells the first one.
         ({"licence": "mit", "licence_override": "They said so."}, {"adapter": "before"}, None),
         ({"licence": "mit", "licence_override": "They said so."}, {"adapter": "before", "licence": "mit"}, None),
@@ -317,6 +325,60 @@ def test_the_licence_of_a_tuning_is_held_against_its_base_and_its_rows(
     terms = tuning_terms(resolve_config(given), "student")
     reason = student.get("licence_override") or (before and f"of before: {before['licence_override']}")
     assert terms["override"] == (reason or None)
+
+
+THEIRS = {"files": ["theirs.jsonl"], "licence": "cc-by-nc-4.0"}
+PUBLIC = {"repo": "me/student", "private": False}
+
+
+@pytest.mark.parametrize(
+    ("tunings", "said"),
+    [
+        # What the rows of the tuning before forbid, its own licence being unknown for it, is not forgotten behind it.
+        (
+            {"before": {"data": {"dataset": "theirs"}}, "student": {"adapter": "before", "licence": "apache-2.0"}},
+            "tuning.student.licence: apache-2.0 contradicts dataset theirs (cc-by-nc-4.0): is for non-commercial use",
+        ),
+        # A release whose licence nobody knows says who wrote it all the same.
+        (
+            {"student": {"data": {"dataset": "unknown"}, "licence": "apache-2.0"}},
+            "tuning.student.licence: apache-2.0 contradicts source theirs.jsonl (cc-by-nc-4.0): is for non-commercial",
+        ),
+        # Why a licence is unknown that has to be given.
+        (
+            {"student": {"data": {"dataset": "theirs"}, "publish": PUBLIC}},
+            "tuning.student.licence: is unknown, and the model is to be public; it has to be given; apache-2.0"
+            " contradicts dataset theirs (cc-by-nc-4.0)",
+        ),
+        # A reason that was given for the rows excuses them here, and the card of the model tells it.
+        ({"student": {"data": {"dataset": "excused"}, "publish": PUBLIC}}, None),
+    ],
+)
+def test_whatever_rows_forbid_is_held_against_the_licence_of_what_is_tuned_on_them(
+    tunings: dict[str, Any], said: str | None
+) -> None:
+    tuned = {"method": "sft", "base": "qwen", "data": {"dataset": "news"}}
+    solved = {"solve": {"model": "nobody"}, "select": {"solutions": "generated"}}
+    given = config(
+        models__qwen={"engine": "vllm", "repo": "Qwen/Qwen3-8B"},
+        models__nobody={"engine": "vllm", "path": "solver"},
+        models__llama={"engine": "vllm", "repo": "meta-llama/Meta-Llama-3-8B"},
+        datasets__theirs=of_rows(sources=THEIRS),
+        datasets__unknown=of_rows(sources=THEIRS, **solved),
+        datasets__excused=of_rows(
+            sources={"files": ["mine.jsonl"], "licence": "mit"},
+            **{**solved, "solve": {"model": "llama"}},
+            release={"licence": "mit", "licence_override": "They allowed it."},
+        ),
+        tuning={name: {**tuned, **entry} for name, entry in tunings.items()},
+    )
+    if said is not None:
+        assert said in refusal(given)
+        return
+    terms = tuning_terms(resolve_config(given), "student")
+    assert terms["override"] == "of excused: They allowed it."
+    assert terms["conflicts"] == ["model llama (llama3): its terms forbid to train other models on what it writes"]
+    assert tuning_licence(resolve_config(given), "student") == "apache-2.0"
 
 
 def test_a_public_tuning_needs_a_licence() -> None:

@@ -67,7 +67,7 @@ def test_the_card_of_a_tuning_tells_licences_and_why_one_stands(tmp_path: Path) 
     assert "- base a\\_b: has to have \\<the\\> same" in found.splitlines()
     assert "for the reason that its makers give: They \\*said\\* so." in found.splitlines()
     (tmp_path / "again").mkdir()
-    assert "stands against" not in card(tmp_path / "again", TRAINING, terms=terms | {"conflicts": [], "override": None})
+    assert "stands against" not in card(tmp_path / "again", TRAINING, terms=terms | {"conflicts": []})
 
 
 def test_all_weights_are_a_model_of_their_own_whose_base_is_named(tmp_path: Path) -> None:

@@ -189,7 +189,8 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     if "const" in schema:
         return str(schema["const"])
     types = schema.get("type", [])
-    keys = f" ({', '.join(sorted(schema['properties']))})" if "properties" in schema else ""
+    known = sorted(schema.get("properties", ())) if schema.get("additionalProperties") is False else []
+    keys = f" ({', '.join(known)})" if known else ""
     named = _KINDS | {"object": _KINDS["object"] + keys}
     kinds = " or ".join(named[kind] for kind in ([types] if isinstance(types, str) else types))
     limits = [words.format(schema[name]) for name, words in _LIMITS.items() if name in schema]

@@ -183,8 +183,8 @@ _SERVERS = (
 class Part:
     """Something that a release or a tuned model is made of, or by, and its licence.
 
-    role: source, dataset, model (it wrote texts), judge or scorer (it chose), base (its weights are tuned); told:
-    config, known, or unknown.
+    role: source, dataset, model (it wrote texts), judge, scorer or chooser (it chose), base (its weights are tuned).
+    told: config, known, or unknown.
     """
 
     role: str
@@ -265,13 +265,12 @@ def conflicts(licence: str, parts: Sequence[Part]) -> list[str]:
             found.append(f"{who}: allows nothing to be made of it")
         if not terms.commercial and any_use:
             found.append(f"{who}: is for non-commercial use, and {licence} {_allows(wanted)}")
-        elif (terms.share_alike or _keeps(part)) and licence != UNKNOWN and not _same_family(part.licence, licence):
+        elif licence != UNKNOWN and (
+            (terms.share_alike and not _same_family(part.licence, licence))
+            or (part.role == BASE and terms.weights_alike and licence.lower() != part.licence.lower())
+        ):
             found.append(f"{who}: what is made of it has to have the same licence, not {licence}")
     return found
-
-
-def _keeps(part: Part) -> bool:
-    return part.role == BASE and part.terms is not None and part.terms.weights_alike
 
 
 def _allows(wanted: Terms | None) -> str:

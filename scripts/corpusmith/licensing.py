@@ -141,52 +141,95 @@ def _models(config: Mapping[str, Any], entry: Mapping[str, Any]) -> Iterator[Par
 def tuning_licence(config: Mapping[str, Any], name: str) -> str:
     """The licence of a tuned model: as given, or that of the weights that it began with.
 
-    Unknown where theirs is, and where that of the rows is or contradicts it.
+    Unknown where theirs is, and where that of the rows is, or something contradicts it.
     """
     entry = config["tuning"][name]
     if entry["licence"] is not None:
         return str(entry["licence"])
-    *weights, rows = _tuned_of(config, name)
-    licence = weights[-1].licence
-    return UNKNOWN if rows.licence == UNKNOWN or conflicts(licence, [rows]) else licence
+    licence = _licence_of_weights(config, entry)
+    data = entry["data"]
+    rows = _licence_of_release(config, data["dataset"]) if "dataset" in data else UNKNOWN
+    return UNKNOWN if rows == UNKNOWN or _open_conflicts(config, name, licence) else licence
 
 
-def _tuned_of(config: Mapping[str, Any], name: str) -> list[Part]:
-    """The base of a tuning, the tuning before it where there is one, and its rows."""
+def _licence_of_weights(config: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """That of the base of a tuning, or of the tuning before it."""
+    if entry["adapter"] is not None:
+        return tuning_licence(config, entry["adapter"])
+    return model_licence(config["models"][entry["base"]])
+
+
+def _licence_of_release(config: Mapping[str, Any], dataset: str) -> str:
+    release = release_licence(config, dataset)
+    found: str = release["name"] or release["licence"]
+    return found
+
+
+def _tuned_of(config: Mapping[str, Any], name: str) -> list[tuple[str, Part]]:
+    """What a tuning is made of, with what a card calls it: base, tunings before, the rows of all, who wrote them."""
     entry = config["tuning"][name]
-    base, data, adapter = entry["base"], entry["data"], entry["adapter"]
-    found = [Part(BASE, base, model_licence(config["models"][base]), "")]
-    if adapter is not None:
-        found.append(Part(BASE, adapter, tuning_licence(config, adapter), "its own tuning"))
+    data, adapter = entry["data"], entry["adapter"]
+    if adapter is None:
+        base = entry["base"]
+        found = [("base", Part(BASE, base, model_licence(config["models"][base]), "config"))]
+    else:
+        licence = tuning_licence(config, adapter)
+        found = [*_tuned_of(config, adapter), ("tuning before", Part(BASE, adapter, licence, "its own tuning"))]
     if "dataset" not in data:
-        return [*found, Part("dataset", ", ".join(PurePosixPath(one).name for one in data["files"]), UNKNOWN, "")]
-    release = release_licence(config, data["dataset"])
-    return [*found, Part("dataset", data["dataset"], release["name"] or release["licence"], "its own release")]
+        files = ", ".join(PurePosixPath(pattern).name for pattern in data["files"])
+        return [*found, ("rows", Part("dataset", files, UNKNOWN, "unknown"))]
+    dataset = data["dataset"]
+    found.append(("rows", Part("dataset", dataset, _licence_of_release(config, dataset), "its own release")))
+    written = [part for part in release_licence(config, dataset)["parts"] if part["role"] in BINDING]
+    found += [(part["role"], Part(part["role"], part["name"], part["licence"], part["from"])) for part in written]
+    return list(dict.fromkeys(found))
+
+
+def _conflicts(config: Mapping[str, Any], name: str, licence: str) -> list[str]:
+    return conflicts(licence, [part for _, part in _tuned_of(config, name)])
+
+
+def _open_conflicts(config: Mapping[str, Any], name: str, licence: str) -> list[str]:
+    """What contradicts a licence of a tuning, but what its rows or the tuning before gave a reason for."""
+    entry = config["tuning"][name]
+    data, adapter = entry["data"], entry["adapter"]
+    excused: set[str] = set()
+    if "dataset" in data:
+        release = release_licence(config, data["dataset"])
+        excused.update(release["conflicts"] if release["override"] else ())
+    while adapter is not None:
+        before = config["tuning"][adapter]
+        if before["licence_override"] is not None:
+            excused.update(_conflicts(config, adapter, tuning_licence(config, adapter)))
+        adapter = before["adapter"]
+    return [conflict for conflict in _conflicts(config, name, licence) if conflict not in excused]
 
 
 def tuning_terms(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """What a tuned model says of its licence.
 
-    parts: its base, the tuning before, its rows and who wrote them; conflicts: what stands against the licence;
-    override: why it stands all the same.
+    parts: its base, the tunings before, its rows and theirs, and who wrote them; conflicts: what stands against the
+    licence; override: why it stands all the same.
     """
     entry = config["tuning"][name]
-    *weights, rows = _tuned_of(config, name)
-    roles = ["base", *("tuning before" for _ in weights[1:]), "rows"]
+    data, adapter = entry["data"], entry["adapter"]
     parts = [
-        {"role": role, "name": part.name, "licence": part.licence, "note": part.terms.note if part.terms else None}
-        for role, part in zip(roles, [*weights, rows], strict=True)
+        {
+            "role": role,
+            "name": part.name,
+            "licence": part.licence,
+            # What the terms of rows ask is told of who wrote them.
+            "note": part.terms.note if part.terms is not None and role != "rows" else None,
+        }
+        for role, part in _tuned_of(config, name)
     ]
-    if "dataset" in entry["data"]:
-        release = release_licence(config, rows.name)
-        # What its own terms ask is told of who wrote it.
-        parts[-1]["note"] = None
-        parts += [{key: part[key] for key in parts[0]} for part in release["parts"] if part["role"] in BINDING]
-    before = {one: tuning_terms(config, one)["override"] for one in [entry["adapter"]] if one is not None}
+    reasons = {adapter: tuning_terms(config, adapter)["override"]} if adapter is not None else {}
+    if "dataset" in data:
+        reasons[data["dataset"]] = release_licence(config, data["dataset"])["override"]
     return {
         "parts": parts,
-        "conflicts": conflicts(tuning_licence(config, name), [*weights, rows]),
-        "override": _reasons(entry["licence_override"], before),
+        "conflicts": _conflicts(config, name, tuning_licence(config, name)),
+        "override": _reasons(entry["licence_override"], reasons),
     }
 
 
@@ -194,18 +237,16 @@ def tuning_licence_contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     """Licences that contradict those of base and rows without a reason; public tunings whose licence nobody knows."""
     for name, entry in config["tuning"].items():
         path, publish, licence = f"tuning.{name}.licence", entry["publish"], tuning_licence(config, name)
-        found = tuning_terms(config, name)["conflicts"] if publish is not None or entry["licence"] is not None else []
-        before = tuning_terms(config, entry["adapter"]) if entry["adapter"] is not None else None
-        # What the tuning before gave a reason for needs none here.
-        overridden = {_who(conflict) for conflict in before["conflicts"]} if before and before["override"] else set()
-        open_ = [conflict for conflict in found if _who(conflict) not in overridden]
+        found = _open_conflicts(config, name, licence) if publish is not None or entry["licence"] is not None else []
         if entry["licence_override"] is None:
-            for conflict in open_:
+            for conflict in found:
                 yield f"{path}: {licence} contradicts {conflict}; {_ALLOWED}"
-        elif not open_:
+        elif not found:
             yield f"{path}_override: nothing is to be overridden; allowed: no such key"
         if publish is not None and not publish["private"] and licence == UNKNOWN:
-            yield f"{path}: is unknown, and the model is to be public; it has to be given"
+            weights = _licence_of_weights(config, entry)
+            why = "".join(f"; {weights} contradicts {one}" for one in _open_conflicts(config, name, weights)[:1])
+            yield f"{path}: is unknown, and the model is to be public; it has to be given{why}"
 
 
 def model_licence(model: Mapping[str, Any]) -> str:
