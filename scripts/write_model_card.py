@@ -30,7 +30,7 @@ def main() -> None:
         "--terms",
         default="null",
         help="JSON object: parts, a list of role, name, licence and note of what it was made of and by; conflicts, a"
-        " list of what contradicts its licence; override, the reason why it stands (default: null, and nothing is told)",
+        " list of what contradicts its licence; override, the reason why it stands (default: null)",
     )
     parser.add_argument("--receipt", required=True, type=Path, help="the receipt to write")
     parser.add_argument("--card", required=True, type=Path, help="the Markdown file to write")

@@ -48,8 +48,8 @@ def hear_ctrl_c() -> None:
 
 # Those that take longest, first: what begins last should be short, as the tests of a file run one after the other.
 _LONGEST = (
-    "build", "slurm", "vllm_engine", "build_killed", "store_targets", "instructions_build", "metricx_golden",
-    "maths_build", "vllm_server", "openai_engine", "label_filter", "check_solutions",
+    "build", "slurm", "vllm_engine", "build_killed", "instructions_build", "metricx_golden", "maths_build",
+    "vllm_server", "store_targets", "openai_engine", "label_filter", "check_solutions",
 )  # fmt: skip
 
 

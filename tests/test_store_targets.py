@@ -706,25 +706,27 @@ def entries_of(checkout: Checkout) -> set[bytes]:
 
 
 @pytest.mark.slow
-def test_snakemake_reports_and_compacts_the_store_and_builds_nothing(built: Checkout) -> None:
-    before = built.plan("--configfile", "toys.yaml")
-    done = call(built, "store_report")
+def test_snakemake_reports_and_compacts_the_store_and_builds_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    need_control()
+    built, config = Checkout.with_release(tmp_path_factory), "config/tiny.yaml"
+    before = built.plan("--configfile", config)
+    done = call(built, "store_report", config=config)
     assert done.returncode == 0, done.stderr
-    stats = {stage["stage"]: stage for stage in read_json(built.folder / TARGET)}
+    stats = {stage["stage"]: stage for stage in read_json(built.folder / TARGET.replace("toys", "results"))}
     for stage, value in stats.items():
         pattern = rf"^{stage} +\d of \d +{value['asked']} +{value['from_store']} +{value['failed']}$"
         assert len(re.findall(pattern, done.stdout, flags=re.MULTILINE)) == 1, done.stdout
     assert len(re.findall("^completions +toy-base ", done.stdout, flags=re.MULTILINE)) == 1
     assert len(re.findall("^scores +toy-metricx ", done.stdout, flags=re.MULTILINE)) == 1
     assert done.stdout.startswith("store: ")
-    done = call(built, "store_compact")
+    done = call(built, "store_compact", config=config)
     assert re.search(r"^completions +toy-base +0 +\d+ into 1 ", done.stdout, flags=re.MULTILINE)
     for model in Store(built.folder / "store").report():
         assert (model.segments, model.journals) == (1, 0)
-    assert built.plan("--configfile", "toys.yaml") == before
-    missing = call(built, "store_report", "--config", "store=none", "limit=3")
+    assert built.plan("--configfile", config) == before
+    missing = call(built, "store_report", "--config", "store=none", "limit=3", config=config)
     assert "none: there is no store here yet" in missing.stdout
-    assert "toys-limit-3/toy-translation: nothing is built yet" in missing.stdout
+    assert "results-limit-3/toy-translation: nothing is built yet" in missing.stdout
 
 
 @pytest.mark.slow
