@@ -21,6 +21,7 @@ if not workflow.overwrite_configfiles:
 
 include: "rules/common.smk"
 include: "rules/asking.smk"
+include: "rules/filtering.smk"
 include: "rules/solving.smk"
 include: "rules/publishing.smk"
 include: "rules/instructing.smk"

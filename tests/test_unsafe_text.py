@@ -207,7 +207,7 @@ SECRETS = {
     "GitLab Token": ["glpat-" + some(20), "GR1348941" + some(20), "glptt-" + some(40), "gloas-" + some(64)],
     "JSON Web Token": [token_of_a_user()],
     "Mailchimp Access Key": [some(32, HEX) + "-us12"],
-    "NPM tokens": ["//registry.npmjs.org/:_authToken=" + "npm_" + some(36), "npm_" + some(36)],
+    "NPM tokens": ["//packages.example.com/:_authToken=" + "npm_" + some(36), "npm_" + some(36)],
     "OpenAI Token": [
         "sk-" + some(20) + "T3BlbkFJ" + some(20),
         "sk-proj-" + some(73, MANY + "-_") + "_T3BlbkFJ-" + some(73, MANY + "-_"),
