@@ -108,7 +108,7 @@ class FaultServer:
         started = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(started,), name="fault server", daemon=True)
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -51,7 +51,7 @@ class LengthWorker:
         elif text == WRONG:
             raise InputError("no such model")
         elif text.startswith(SLOW):
-            time.sleep(0.5)
+            time.sleep(float(text.removeprefix(SLOW) or 0.5))
 
     def close(self) -> None:
         self._waiting = []

@@ -139,7 +139,7 @@ def test_a_build_that_is_killed_again_and_again_loses_nothing_and_asks_nothing_t
             os.killpg(build.pid, signal.SIGKILL)
             build.wait()
         # The guards of the models' processes are in groups of their own, and end by themselves.
-        patience = time.monotonic() + 20
+        patience = time.monotonic() + 60
         while marked(f"ASKED={asked}"):
             assert time.monotonic() < patience
             time.sleep(0.05)

@@ -140,8 +140,8 @@ def test_what_hangs_is_undecided_and_costs_only_its_seconds(tmp_path: Path) -> N
         "4 wrong different_value",
     ]
     assert answers[-1] == ("3", "majority", 3)
-    # Starting takes a few seconds of them.
-    assert time.monotonic() - start < 18
+    # Starting takes most of it; what hangs would go on for hours.
+    assert time.monotonic() - start < 60
 
 
 def test_a_pattern_without_end_is_undecided(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ say(child=subprocess.Popen(["sleep", "60"], close_fds=False, **quiet).pid)
     holder.kill()
     begin = time.monotonic()
     assert heard(waiting)["names"] == ["0", "1"]
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 30
     # It still lives, with every file of the dead that is inherited.
     os.kill(child, signal.SIGKILL)
     assert "got GPU 0, 1 after " in waiting.communicate()[1]
@@ -220,7 +220,7 @@ from corpusmith.engines.process_guard import release, start_guard
 release(start_guard("CORPUSMITH_TEST={tmp_path}", Path({str(tmp_path / "log")!r})))
 """
     job = start((4, 0), (4, 0), inside=inside)
-    _, error = job.communicate(timeout=20)
+    _, error = job.communicate(timeout=60)
     assert (job.returncode, error) == (0, "")
 
 
@@ -235,7 +235,7 @@ def test_where_a_scheduler_binds_gpus_nothing_is_claimed(start: Start, folder: P
         assert (said["names"], said["visible"]) == (["0", "1"], "0,1")
     assert not folder.exists()
     few = start((3, 0), environment=bound)
-    assert "--tp 3 asks for 3 GPUs, this job sees 2;" in few.communicate(timeout=20)[1]
+    assert "--tp 3 asks for 3 GPUs, this job sees 2;" in few.communicate(timeout=60)[1]
     assert few.returncode == 1
 
 

@@ -42,6 +42,9 @@ KEPT = "; what is finished is kept, start again to go on"
 # interrupted are slow, so that they are not done before that, and those that are to finish are fast.
 SLOW = ("--batch-size", "1", "--commit-seconds", "0.2")
 FAST = ("--batch-size", "400", "--commit-seconds", "0.2")
+# Ending the process of a model alone takes up to five seconds where the machine is busy.
+DRAIN_SECONDS = 20
+DRAIN = ("--drain-seconds", str(DRAIN_SECONDS))
 PROMPTS, SAMPLES, PAIRS = ["a", "bcd", "abcdefg", "gfedcba"], 1000, 6000
 
 
@@ -238,7 +241,7 @@ def kill(start: Start, shard: Shard, made: Path) -> None:
     hosted = running.hosted()
     running.process.kill()
     # Nobody but its guard is left to end the model's process.
-    patience = time.monotonic() + 20
+    patience = time.monotonic() + 60
     while not gone(hosted):
         assert time.monotonic() < patience
         time.sleep(0.05)
@@ -253,7 +256,8 @@ def terminate(start: Start, shard: Shard, made: Path, *flags: str) -> None:
     # As schedulers do it: all processes of the job are told.
     os.killpg(running.process.pid, signal.SIGTERM)
     status, lines = running.end(within=60)
-    assert time.monotonic() - sent < 10
+    # SLURM kills what is still there half a minute after it.
+    assert time.monotonic() - sent < 30
     assert (status, lines[-1]) == (128 + signal.SIGTERM, f"stopped: the job was told to end (SIGTERM){KEPT}")
     assert "Traceback" not in running.log()
     assert gone(hosted)
@@ -262,7 +266,7 @@ def terminate(start: Start, shard: Shard, made: Path, *flags: str) -> None:
 
 def run_out_of_time(start: Start, shard: Shard, made: Path) -> None:
     deadline = enough_time(shard)
-    check_it_stops(start(shard, made, *SLOW, "--drain-seconds", "5", "--deadline", str(deadline)), deadline)
+    check_it_stops(start(shard, made, *SLOW, *DRAIN, "--deadline", str(deadline)), deadline)
 
 
 def run_out_of_time_by_slurm(start: Start, shard: Shard, made: Path) -> None:
@@ -273,18 +277,18 @@ def run_out_of_time_by_slurm(start: Start, shard: Shard, made: Path) -> None:
     squeue.write_text(f'#!/bin/sh\n[ "$*" = "-h -j 4711 -o %e" ] && echo {end}\n')
     squeue.chmod(0o755)
     variables = {"SLURM_JOB_ID": "4711", "PATH": f"{squeue.parent}{os.pathsep}{os.environ['PATH']}"}
-    check_it_stops(start(shard, made, *SLOW, "--drain-seconds", "5", **variables), deadline)
+    check_it_stops(start(shard, made, *SLOW, *DRAIN, **variables), deadline)
 
 
 def enough_time(shard: Shard) -> float:
     """A deadline that leaves time for some answers, also where the machine has more to do than before."""
-    return float(int(time.time() + 1.3 * shard.seconds + 8))
+    return float(int(time.time() + 1.3 * shard.seconds + 3 + DRAIN_SECONDS))
 
 
 def check_it_stops(running: Running, deadline: float) -> None:
     """It begins to drain when it was told to, and is gone before the deadline."""
     status, lines = running.end()
-    assert deadline - 5 <= time.time() < deadline, running.log()
+    assert deadline - DRAIN_SECONDS <= time.time() < deadline, running.log()
     reason = f"the time of the job ends at {datetime.fromtimestamp(deadline).isoformat(' ')}"
     assert (status, lines[-1]) == (os.EX_TEMPFAIL, f"stopped: {reason}{KEPT}")
     assert "Traceback" not in running.log()
@@ -308,7 +312,7 @@ def test_a_model_whose_process_dies_and_then_hangs_is_started_again_and_nothing_
     start: Start, answers: Shard, tmp_path: Path
 ) -> None:
     made = tmp_path / "made"
-    running = start(answers, made, "--batch-size", "50", "--commit-seconds", "0.1", "--stall-timeout", "2")
+    running = start(answers, made, "--batch-size", "50", "--commit-seconds", "0.1", "--stall-timeout", "6")
     running.wait_for_answers()
     killed = running.hosted()
     os.kill(killed, signal.SIGKILL)
@@ -327,7 +331,7 @@ def test_a_model_whose_process_dies_and_then_hangs_is_started_again_and_nothing_
     reasons = [line.partition(", with ")[0] for line in lines if " questions in flight: " in line]
     assert reasons == [
         "its process has ended (SIGKILL; the machine may have run out of memory)",
-        "no sign of life for 2 seconds",
+        "no sign of life for 6 seconds",
     ]
     assert [line for line in lines if line.startswith("starting it again")] == [
         f"starting it again ({number} of at most 16 times)" for number in (1, 2)

@@ -219,7 +219,7 @@ def test_a_stopped_program_does_not_end_well(number: signal.Signals) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
         process.send_signal(number)
-        assert process.wait(timeout=20) == 128 + number
+        assert process.wait(timeout=60) == 128 + number
 
 
 def flags_for_split(folder: Path, split: str = "train") -> list[str]:
@@ -392,7 +392,7 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left(in_ci: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=end) as process:
         os.close(end)
         shown = b"".join(iter(lambda: read_terminal(terminal), b""))
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=60) == 0
     os.close(terminal)
     text = shown.decode()
     if in_ci:
@@ -436,7 +436,7 @@ def test_a_terminated_program_leaves_nothing_partial_behind(tmp_path: Path) -> N
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
         process.terminate()
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
     assert process.returncode == 128 + 15
     assert error.count("\n") == 1
     assert "SIGTERM" in error

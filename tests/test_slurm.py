@@ -354,7 +354,7 @@ def test_a_cluster_without_accounts_makes_no_build_wait_for_ever(local: Checkout
     assert done.returncode != 0
     assert "slurm-status-command: squeue" in done.stdout
     assert not jobs_of(done.stdout)
-    assert time.monotonic() - start < 60
+    assert time.monotonic() - start < 300
 
 
 def test_the_end_of_the_log_says_what_failed_and_why(local: Checkout, clustered: Checkout) -> None:

@@ -92,11 +92,12 @@ def test_a_hosted_worker_answers_and_leaves_nothing_behind() -> None:
 def test_questions_can_be_handed_over_while_the_process_is_busy_and_does_not_read() -> None:
     worker: HostedWorker[PairQuestion, PairScore] = HostedWorker(partial(LengthWorker, capacity=400))
     begin = time.monotonic()
-    worker.submit(question(0, SLOW))
+    worker.submit(question(0, f"{SLOW} 4"))
     # Far more than a pipe holds.
     for handle in range(1, 300):
         worker.submit(question(handle, "x" * 20_000))
-    assert time.monotonic() - begin < 0.4
+    # The process is busy for four seconds.
+    assert time.monotonic() - begin < 3
     found = 0
     while found < 300:
         found += len(worker.collect())
@@ -135,10 +136,10 @@ def test_one_that_hangs_is_waited_for_as_long_as_was_said_and_can_be_ended() -> 
     worker.submit(question(0, HANG))
     begin = time.monotonic()
     assert worker.collect(0.3) == []
-    assert 0.3 <= time.monotonic() - begin < 2
+    assert 0.3 <= time.monotonic() - begin < 20
     assert worker.heard < begin
     worker.close()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
     assert children() == before
 
 
@@ -163,7 +164,7 @@ def test_no_worker_outlives_an_owner_that_is_killed(tmp_path: Path) -> None:
         assert owner.stdout is not None
         hosted = int(owner.stdout.readline())
         owner.kill()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{hosted}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -108,7 +108,7 @@ def test_its_receipt_and_its_record_say_what_it_is(base: Path, tuned: Path) -> N
     }
     assert (tuned / found["base_folder_or_repo"]).resolve() == base.parent / "model"
     assert found["arguments"]["learning_rate"] == 0.01
-    assert 0 < found["seconds"] < 60
+    assert 0 < found["seconds"] < 600
     assert 100 < found["peak_memory_mb"] < 10_000
 
 
