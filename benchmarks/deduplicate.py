@@ -28,7 +28,8 @@ from corpusmith.errors import InputError
 from corpusmith.identity import item_id
 from corpusmith.near_duplicates import PERMUTATIONS
 from corpusmith.program import argument_parser, run
-from corpusmith.tables import SOLUTIONS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import SOLUTIONS
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 THRESHOLD = 0.8

@@ -29,7 +29,8 @@ from corpusmith.generation import answer_requests
 from corpusmith.identity import item_id
 from corpusmith.program import argument_parser, run
 from corpusmith.requests import request
-from corpusmith.tables import COMPLETIONS, REQUESTS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, REQUESTS
 
 WORDS = ("Mina", "Hajun", "bought", "found", "three", "apples", "and", "books", "at", "the", "market", "on", "Monday")
 MODEL = "random"

@@ -38,7 +38,8 @@ from corpusmith.documents import (
 from corpusmith.program import argument_parser, run
 from corpusmith.sampling import ScanSettings, cut_units, fill, open_sample, quotas, scan
 from corpusmith.segments import Buckets, SegmentSettings
-from corpusmith.tables import BAD_ROWS, SEGMENTS, open_table
+from corpusmith.table_files import open_table
+from corpusmith.tables import BAD_ROWS, SEGMENTS
 
 EDGES = (0, 10, 20, 40, 80, 120, 200, 400, 800)
 BUCKETS = Buckets(EDGES)

@@ -33,15 +33,8 @@ from corpusmith.answers import BOXED, PATTERN, AnswerFormat, answer_format, clea
 from corpusmith.checking_pool import TIMEOUT, Failure, LimitedPool, PairChecker
 from corpusmith.errors import InputError
 from corpusmith.program import Progress, argument_parser, log, run
-from corpusmith.tables import (
-    CHECKED_SOLUTIONS,
-    COMPLETIONS,
-    PROBLEM_ANSWERS,
-    REQUESTS,
-    open_table,
-    read_rows,
-    row_count,
-)
+from corpusmith.table_files import open_table, read_rows, row_count
+from corpusmith.tables import CHECKED_SOLUTIONS, COMPLETIONS, PROBLEM_ANSWERS, REQUESTS
 
 # Solutions in hand for each worker: enough that none waits, few enough that memory stays flat.
 _IN_HAND = 64

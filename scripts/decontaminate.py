@@ -49,7 +49,8 @@ from corpusmith.errors import InputError
 from corpusmith.files import naming, whole_file
 from corpusmith.program import Progress, argument_parser, log, run, track
 from corpusmith.row_steps import RowSplit, text_column
-from corpusmith.tables import ROWS, read_batches, read_rows, row_count
+from corpusmith.table_files import read_batches, read_rows, row_count
+from corpusmith.tables import ROWS
 
 _BATCH = 1024
 _DETAIL_CHARACTERS = 300

@@ -36,7 +36,8 @@ from corpusmith.keeping import check_keep, ids_of, order_by_keep
 from corpusmith.near_duplicates import Nearness
 from corpusmith.program import argument_parser, log, run, track
 from corpusmith.row_steps import RowSplit, text_column
-from corpusmith.tables import ROWS, read_batches, read_rows, row_count
+from corpusmith.table_files import read_batches, read_rows, row_count
+from corpusmith.tables import ROWS
 
 
 def _arguments() -> argparse.Namespace:

@@ -40,7 +40,8 @@ from corpusmith.models import folder_of, read_receipt
 from corpusmith.node_caches import use_local_caches
 from corpusmith.program import Progress, argument_parser, log, run, track
 from corpusmith.row_steps import RowSplit, text_column
-from corpusmith.tables import ROWS, Table, read_batches, read_rows, row_count
+from corpusmith.table_files import read_batches, read_rows, row_count
+from corpusmith.tables import ROWS, Table
 
 # Texts that are put into batches by their length together.
 _WINDOW = 4096

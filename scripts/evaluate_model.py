@@ -26,7 +26,7 @@ from corpusmith.errors import InputError
 from corpusmith.files import write_json
 from corpusmith.gpu_claims import claimed_gpus
 from corpusmith.program import argument_parser, json_object, log, run
-from corpusmith.tables import write_table
+from corpusmith.table_files import write_table
 
 
 def _arguments() -> argparse.Namespace:

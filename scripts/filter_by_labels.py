@@ -33,7 +33,8 @@ from corpusmith.labelled_rows import Chunk, check_columns, plan, with_usual_colu
 from corpusmith.labels import parse_labels
 from corpusmith.program import Progress, argument_parser, json_object, log, run
 from corpusmith.read_ahead import in_order
-from corpusmith.tables import BAD_ROWS, DROPPED_ROWS, LABELLED_ROWS, open_table
+from corpusmith.table_files import open_table
+from corpusmith.tables import BAD_ROWS, DROPPED_ROWS, LABELLED_ROWS
 
 
 def _fraction(text: str) -> Fraction:

@@ -26,7 +26,8 @@ from corpusmith.filters import DEFAULT_RULES, TranslationRules
 from corpusmith.identity import shard_names
 from corpusmith.program import Progress, argument_parser, json_object, log, run
 from corpusmith.row_steps import RowSplit
-from corpusmith.tables import ROWS, SELECTED_ANSWERS, read_rows, row_count
+from corpusmith.table_files import read_rows, row_count
+from corpusmith.tables import ROWS, SELECTED_ANSWERS
 
 
 def _arguments() -> argparse.Namespace:

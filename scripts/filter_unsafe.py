@@ -33,7 +33,8 @@ from corpusmith.accounting import Account
 from corpusmith.errors import InputError
 from corpusmith.program import argument_parser, log, run, track
 from corpusmith.row_steps import RowSplit
-from corpusmith.tables import CANDIDATE, ROWS, SAMPLES, Table, read_rows, row_count
+from corpusmith.table_files import read_rows, row_count
+from corpusmith.tables import CANDIDATE, ROWS, SAMPLES, Table
 from corpusmith.unsafe_flags import add_unsafe_flags, finder_of
 from corpusmith.unsafe_text import KINDS, SECRET, Finding, UnsafeText
 

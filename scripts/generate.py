@@ -20,7 +20,8 @@ from corpusmith.look_up import forgetting
 from corpusmith.models import read_receipt
 from corpusmith.node_caches import use_local_caches
 from corpusmith.program import argument_parser, run
-from corpusmith.tables import COMPLETIONS, row_count
+from corpusmith.table_files import row_count
+from corpusmith.tables import COMPLETIONS
 
 
 def main() -> None:

@@ -34,7 +34,8 @@ from corpusmith.errors import InputError
 from corpusmith.keeping import HIGHEST, LONGEST, SHORTEST, Rows, check_order, order_values
 from corpusmith.program import argument_parser, log, run, track
 from corpusmith.row_steps import RowSplit
-from corpusmith.tables import ROWS, Table, read_batches, read_rows, row_count
+from corpusmith.table_files import read_batches, read_rows, row_count
+from corpusmith.tables import ROWS, Table
 
 
 def _arguments() -> argparse.Namespace:

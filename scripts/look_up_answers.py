@@ -16,7 +16,7 @@ from corpusmith.models import read_receipt
 from corpusmith.node_caches import use_local_caches
 from corpusmith.program import argument_parser, log, run
 from corpusmith.store import Store
-from corpusmith.tables import row_count
+from corpusmith.table_files import row_count
 
 
 def main() -> None:

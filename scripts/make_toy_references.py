@@ -13,7 +13,8 @@ from pathlib import Path
 from corpusmith.errors import InputError
 from corpusmith.files import whole_file
 from corpusmith.program import argument_parser, log, run
-from corpusmith.tables import SEGMENTS, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import SEGMENTS
 from corpusmith.toy.translation import translate
 
 

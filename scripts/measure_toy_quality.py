@@ -13,7 +13,8 @@ from corpusmith.files import write_json
 from corpusmith.identity import shard_names
 from corpusmith.program import argument_parser, log, run
 from corpusmith.quality_lines import quality_lines
-from corpusmith.tables import SELECTED_SOURCES, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import SELECTED_SOURCES
 from corpusmith.toy.quality import measure_answers, measure_filtered
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from itertools import chain
 
 from corpusmith.program import argument_parser, log, run
-from corpusmith.tables import ROWS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import ROWS
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ from corpusmith.identity import shard_names
 from corpusmith.paired_answers import Step, paired_answers, write_pairs
 from corpusmith.program import argument_parser, log, run, track
 from corpusmith.references import Pairing, ReferenceForm, match_references, reference_files
-from corpusmith.tables import BAD_ROWS, open_table
+from corpusmith.table_files import open_table
+from corpusmith.tables import BAD_ROWS
 
 
 def parse_arguments() -> argparse.Namespace:

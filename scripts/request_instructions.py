@@ -19,7 +19,8 @@ from corpusmith.instructions.drawing import instruction_requests, read_drawing
 from corpusmith.models import folder_of, read_receipt
 from corpusmith.pre_query import FAMILIES, PreQuery, pre_query_ids
 from corpusmith.program import argument_parser, json_object, log, run
-from corpusmith.tables import REQUESTS, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import REQUESTS
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from corpusmith.judging import judge_requests
 from corpusmith.program import argument_parser, log, run
 from corpusmith.prompts import load_prompt
-from corpusmith.tables import REQUESTS, ROWS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import REQUESTS, ROWS
 
 
 def main() -> None:

@@ -11,7 +11,8 @@ from corpusmith.identity import item_id
 from corpusmith.models import read_receipt
 from corpusmith.program import argument_parser, run
 from corpusmith.requests import request
-from corpusmith.tables import REQUESTS, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import REQUESTS
 
 _TEXT = "Hello"
 _MAX_TOKENS = 16

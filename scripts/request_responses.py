@@ -16,7 +16,8 @@ from pathlib import Path
 
 from corpusmith.instructions.responding import Responding, response_requests, turns_of
 from corpusmith.program import argument_parser, log, run
-from corpusmith.tables import INSTRUCTIONS, REQUESTS, RESPONSES, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import INSTRUCTIONS, REQUESTS, RESPONSES
 
 
 def main() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from corpusmith.maths.problems import Solving, solution_requests
 from corpusmith.program import argument_parser, log, run
 from corpusmith.prompts import load_prompt
-from corpusmith.tables import PROBLEMS, REQUESTS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import PROBLEMS, REQUESTS
 
 
 def main() -> None:

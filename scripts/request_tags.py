@@ -21,7 +21,8 @@ from corpusmith.instructions.tags import (
 )
 from corpusmith.program import argument_parser, log, run
 from corpusmith.prompts import load_prompt
-from corpusmith.tables import INSTRUCTIONS, REQUESTS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import INSTRUCTIONS, REQUESTS
 
 
 def main() -> None:

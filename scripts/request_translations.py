@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from corpusmith.program import argument_parser, log, run
 from corpusmith.prompts import load_prompt
-from corpusmith.tables import ITEM_ID, REQUESTS, Column, Table, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import ITEM_ID, REQUESTS, Column, Table
 from corpusmith.translation import Asking, Language, translation_requests
 
 # Segments of the pool and selected sources have these two in common.

@@ -9,7 +9,8 @@ from __future__ import annotations
 from corpusmith.maths.grading import SolveTables, checked_problems, verdict_requests
 from corpusmith.program import argument_parser, log, run
 from corpusmith.prompts import load_prompt
-from corpusmith.tables import REQUESTS, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import REQUESTS
 
 
 def main() -> None:

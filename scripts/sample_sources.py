@@ -55,7 +55,8 @@ from corpusmith.sampling import (
 )
 from corpusmith.segments import Buckets, SegmentSettings, load_tokenizer
 from corpusmith.splitting import split_sentences
-from corpusmith.tables import BAD_ROWS, SEGMENTS, open_table
+from corpusmith.table_files import open_table
+from corpusmith.tables import BAD_ROWS, SEGMENTS
 
 
 def parse_arguments() -> argparse.Namespace:

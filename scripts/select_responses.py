@@ -23,7 +23,7 @@ from corpusmith.identity import shard_names
 from corpusmith.instructions.rules import DEFAULT_RULES, ResponseRules
 from corpusmith.instructions.selection import Inputs, RespondTables, TagTables, select_responses
 from corpusmith.program import Progress, argument_parser, json_object, log, run
-from corpusmith.tables import row_count
+from corpusmith.table_files import row_count
 
 
 def _arguments() -> argparse.Namespace:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from corpusmith.identity import digest, item_id
 from corpusmith.program import argument_parser, run
 from corpusmith.requests import request
-from corpusmith.tables import COMPLETIONS, REQUESTS, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import COMPLETIONS, REQUESTS
 
 _TEXT = "Hello"
 

@@ -10,7 +10,8 @@ import json
 
 from corpusmith.identity import split_of
 from corpusmith.program import argument_parser, log, run
-from corpusmith.tables import ROWS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import ROWS
 
 
 def main() -> None:

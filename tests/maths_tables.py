@@ -10,14 +10,8 @@ from corpusmith.identity import item_id
 from corpusmith.maths.grading import SolveTables
 from corpusmith.maths.selection import GradedTables
 from corpusmith.requests import request
-from corpusmith.tables import (
-    CHECKED_SOLUTIONS,
-    COMPLETIONS,
-    LABELLED_ROWS,
-    PROBLEM_ANSWERS,
-    REQUESTS,
-    write_table,
-)
+from corpusmith.table_files import write_table
+from corpusmith.tables import CHECKED_SOLUTIONS, COMPLETIONS, LABELLED_ROWS, PROBLEM_ANSWERS, REQUESTS
 
 
 def problem_id(problem: str) -> str:

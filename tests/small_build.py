@@ -23,19 +23,8 @@ from corpusmith.generation import tally_items
 from corpusmith.identity import item_id, shard_names
 from corpusmith.judging import apply_verdicts, judge_requests
 from corpusmith.release import Build, write_release
-from corpusmith.tables import (
-    BAD_ROWS,
-    FILTERED,
-    REJECTED,
-    REQUESTS,
-    ROWS,
-    SEGMENTS,
-    SELECTED_SOURCES,
-    Table,
-    read_rows,
-    row_count,
-    write_table,
-)
+from corpusmith.table_files import read_rows, row_count, write_table
+from corpusmith.tables import BAD_ROWS, FILTERED, REJECTED, REQUESTS, ROWS, SEGMENTS, SELECTED_SOURCES, Table
 from corpusmith.toy.translation import Clause, Sentence, english, korean
 from corpusmith.translation import Asking, Language, select_best, select_sources, translation_requests
 from translation_tables import FAILED, Answer, Answers, run_program, segment, write_answers

@@ -13,7 +13,8 @@ from corpusmith.config import resolve_config
 from corpusmith.files import write_json
 from corpusmith.identity import item_id
 from corpusmith.release import Build
-from corpusmith.tables import PROBLEMS, REJECTED_SOLUTIONS, SAMPLES, SOLUTIONS, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import PROBLEMS, REJECTED_SOLUTIONS, SAMPLES, SOLUTIONS
 
 NAME = "sums"
 # Problems with their pass rates, by where they end.

@@ -20,7 +20,8 @@ from corpusmith.accounting import read_account
 from corpusmith.checking_pool import Failure, LimitedPool, PairChecker
 from corpusmith.identity import item_id
 from corpusmith.requests import request
-from corpusmith.tables import CHECKED_SOLUTIONS, COMPLETIONS, PROBLEM_ANSWERS, REQUESTS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import CHECKED_SOLUTIONS, COMPLETIONS, PROBLEM_ANSWERS, REQUESTS
 from translation_tables import call_program
 
 

@@ -28,7 +28,8 @@ from conftest import ROOT
 from corpusmith.comet import Comet
 from corpusmith.errors import InputError
 from corpusmith.models import describe_folder, write_receipt
-from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES
 from hub_server import HubServer
 from scoring_tables import answers, asking, receipt_of, run_scorer
 

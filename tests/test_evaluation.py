@@ -22,7 +22,8 @@ from corpusmith.evaluation_lines import evaluation_lines
 from corpusmith.identity import digest, item_id, shard_names
 from corpusmith.paired_answers import Answer, write_pairs
 from corpusmith.references import SYSTEMS, Pairing
-from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES
 from corpusmith.translation import Asking, translation_requests
 from test_references import LANGUAGES, completion, rows_of
 from translation_tables import call_program, run_program

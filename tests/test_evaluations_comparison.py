@@ -14,7 +14,7 @@ from corpusmith.evaluations.comparison import PAIRED, UNPAIRED, Difference, Meas
 from corpusmith.evaluations.harness_results import metrics_of
 from corpusmith.evaluations.results import SAMPLES
 from corpusmith.files import write_json
-from corpusmith.tables import write_table
+from corpusmith.table_files import write_table
 from translation_tables import call_program, run_program
 
 TRAINING = {

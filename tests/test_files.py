@@ -62,7 +62,8 @@ for version in itertools.count():
 WRITE_TABLE = """
 import os, sys
 from corpusmith.program import run
-from corpusmith.tables import DROPPED, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import DROPPED
 row = lambda: {"item_id": os.urandom(16).hex(), "stage": "filter", "reason": "numbers"}
 run(lambda: write_table(sys.argv[1], DROPPED, (row() for _ in range(30_000))))
 """

@@ -12,7 +12,8 @@ import pytest
 from corpusmith.accounting import read_account
 from corpusmith.filters import DEFAULT_RULES
 from corpusmith.identity import item_id, shard_names
-from corpusmith.tables import FILTERED, REJECTED, SELECTED_ANSWERS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import FILTERED, REJECTED, SELECTED_ANSWERS
 from translation_tables import call_program
 
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from corpusmith.accounting import read_account
 from corpusmith.errors import InputError
 from corpusmith.identity import item_id
-from corpusmith.tables import FILTERED, REJECTED, REJECTED_SOLUTIONS, SOLUTIONS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import FILTERED, REJECTED, REJECTED_SOLUTIONS, SOLUTIONS
 from translation_tables import call_program
 
 BASE = "How many apples does Mina have left in the end of the long and windy day?"

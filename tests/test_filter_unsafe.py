@@ -16,15 +16,8 @@ from corpusmith.accounting import read_account
 from corpusmith.errors import InputError
 from corpusmith.identity import item_id
 from corpusmith.lineage import trace
-from corpusmith.tables import (
-    FILTERED,
-    REJECTED,
-    REJECTED_SOLUTIONS,
-    SAMPLES,
-    SOLUTIONS,
-    read_rows,
-    write_table,
-)
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import FILTERED, REJECTED, REJECTED_SOLUTIONS, SAMPLES, SOLUTIONS
 from translation_tables import call_program
 
 KEY = "hf_" + "aB3dE5gH7jK9mN1pQ2" * 2

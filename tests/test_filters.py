@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 from corpusmith.accounting import read_account
 from corpusmith.errors import InputError
-from corpusmith.filters import DEFAULT_RULES, TranslationRules, repeated_share, weighed_length
+from corpusmith.filters import DEFAULT_RULES, TranslationRules
+from corpusmith.form_rules import repeated_share, weighed_length
 from corpusmith.identity import item_id, shard_names
-from corpusmith.tables import FILTERED, REJECTED, SELECTED_ANSWERS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import FILTERED, REJECTED, SELECTED_ANSWERS
 from corpusmith.toy import translation
 
 PROGRAM = Path(__file__).resolve().parent.parent / "scripts" / "filter_translations.py"

@@ -27,7 +27,8 @@ from corpusmith.identity import item_id
 from corpusmith.models import describe_folder, write_receipt
 from corpusmith.requests import request
 from corpusmith.store import Store
-from corpusmith.tables import COMPLETIONS, REQUESTS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, REQUESTS
 from toy_models import causal_model, letter_tokenizer, save_causal
 
 UNASKABLE = "unaskable"

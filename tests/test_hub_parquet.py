@@ -20,7 +20,8 @@ from corpusmith import hub_parquet
 from corpusmith.hub_parquet import open_hub_table, write_shards
 from corpusmith.identity import item_id
 from corpusmith.released import RELEASED, RELEASED_SOLUTIONS, TOP_K
-from corpusmith.tables import ITEM_ID, SAMPLES, Column, Table, open_table, read_rows, write_table
+from corpusmith.table_files import open_table, read_rows, write_table
+from corpusmith.tables import ITEM_ID, SAMPLES, Column, Table
 from small_maths import sample, solution
 
 TEXTS = Table("texts", ITEM_ID, Column("text", pa.string(), "a text"), row_group=10)

@@ -22,7 +22,8 @@ from corpusmith.instructions.tags import (
     tagged_items,
 )
 from corpusmith.prompts import load_prompt
-from corpusmith.tables import COMPLETIONS, INSTRUCTIONS, REQUESTS, TAGS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, INSTRUCTIONS, REQUESTS, TAGS
 from translation_tables import call_program
 
 PROMPT = ROOT / "config" / "prompts" / "tag-instruction.txt"

@@ -19,16 +19,8 @@ from corpusmith.instructions.collecting import collect_instructions, instruction
 from corpusmith.instructions.drawing import Drawing, Sampling, Slot, Topic, instruction_requests, read_drawing
 from corpusmith.instructions.responding import Responding, response_requests, turns_of
 from corpusmith.instructions.seed_tasks import instances_of, read_tasks
-from corpusmith.tables import (
-    BAD_ROWS,
-    COMPLETIONS,
-    DROPPED,
-    DROPPED_ROWS,
-    INSTRUCTIONS,
-    REQUESTS,
-    read_rows,
-    write_table,
-)
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import BAD_ROWS, COMPLETIONS, DROPPED, DROPPED_ROWS, INSTRUCTIONS, REQUESTS
 
 TOPICS = (Topic("general", 3), Topic("maths", 1, "You like numbers."))
 SAMPLINGS = (Sampling(1, 1.0, 1.0), Sampling(1, 0.7, 0.9))

@@ -32,7 +32,8 @@ from corpusmith.requests import request
 from corpusmith.scoring import WINDOW, score_completions
 from corpusmith.scoring_worker import ScoringWorker
 from corpusmith.store import COMPLETION, SCORE, Kind, Store, completion_entry, score_entry
-from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES
 from toy_models import causal_model, letter_tokenizer, mt5_model, mt5_tokenizer, save_causal, save_mt5
 
 pytestmark = pytest.mark.slow

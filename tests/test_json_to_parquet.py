@@ -26,7 +26,8 @@ from corpusmith.accounting import Account
 from corpusmith.errors import InputError
 from corpusmith.json_files import BadJson, blocks
 from corpusmith.json_folder import publish
-from corpusmith.tables import BAD_ROWS, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import BAD_ROWS
 from translation_tables import SCRIPTS, call_program
 
 ROWS = [

@@ -18,7 +18,8 @@ from corpusmith.errors import InputError
 from corpusmith.identity import item_id, shard_names, shard_of
 from corpusmith.judging import apply_verdicts, judge_requests
 from corpusmith.prompts import load_prompt
-from corpusmith.tables import FILTERED, REJECTED, REQUESTS, ROWS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import FILTERED, REJECTED, REQUESTS, ROWS
 from translation_tables import FAILED, Answer, run_program, write_answers
 
 VERDICTS = ["right", "wrong", "half right"]

@@ -27,15 +27,8 @@ from corpusmith.identity import item_id
 from corpusmith.label_filter import SeenIds
 from corpusmith.labelled_rows import OPENMATHREASONING
 from corpusmith.models import describe_folder, write_receipt
-from corpusmith.tables import (
-    BAD_ROWS,
-    DROPPED_ROWS,
-    LABELLED_ROWS,
-    ROW_GROUP_OF_LONG_TEXTS,
-    open_table,
-    read_rows,
-    write_table,
-)
+from corpusmith.table_files import open_table, read_rows, write_table
+from corpusmith.tables import BAD_ROWS, DROPPED_ROWS, LABELLED_ROWS, ROW_GROUP_OF_LONG_TEXTS
 
 SCRIPTS = Path(filter_by_labels.__file__).parent
 

@@ -18,6 +18,7 @@ from corpusmith.maths.grading import checked_problems, grade_solutions, read_vot
 from corpusmith.maths.problems import Solving, distinct_problems, solution_requests
 from corpusmith.maths.selection import Band, Choice, read_grades, select_rows, select_solutions
 from corpusmith.prompts import load_prompt
+from corpusmith.table_files import read_rows, write_table
 from corpusmith.tables import (
     ANSWER_CONFLICTS,
     GRADED_PROBLEMS,
@@ -27,8 +28,6 @@ from corpusmith.tables import (
     REJECTED_SOLUTIONS,
     SAMPLES,
     SOLUTIONS,
-    read_rows,
-    write_table,
 )
 from maths_tables import Solution, Solved, graded_tables, labelled, problem_id, write_solved, write_verdicts
 

@@ -22,7 +22,8 @@ from corpusmith.errors import InputError
 from corpusmith.identity import item_id
 from corpusmith.models import describe_folder, write_receipt
 from corpusmith.neighbours import find_neighbours
-from corpusmith.tables import REJECTED_RESPONSES, RESPONSES, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import REJECTED_RESPONSES, RESPONSES
 from toy_models import chain_model, letter_tokenizer, save_causal
 from translation_tables import call_program
 

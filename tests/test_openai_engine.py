@@ -32,7 +32,8 @@ from corpusmith.errors import InputError
 from corpusmith.identity import item_id
 from corpusmith.models import describe_api_model, folder_of, read_receipt, write_receipt
 from corpusmith.requests import request
-from corpusmith.tables import COMPLETIONS, REQUESTS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, REQUESTS
 from corpusmith.toy.translation import translate
 from fault_server import BROKEN, PASSING_STATUSES, FaultServer, prompt_of
 

@@ -15,15 +15,8 @@ from corpusmith.errors import InputError
 from corpusmith.identity import item_id, shard_name
 from corpusmith.preferences import PairRule, ResponseTables, build_preferences, pair
 from corpusmith.requests import request
-from corpusmith.tables import (
-    COMPLETIONS,
-    PREFERENCES,
-    REJECTED_PREFERENCES,
-    REQUESTS,
-    SCORES,
-    read_rows,
-    write_table,
-)
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, PREFERENCES, REJECTED_PREFERENCES, REQUESTS, SCORES
 from translation_tables import call_program
 
 ITEM = item_id("instruction")

@@ -26,7 +26,8 @@ from corpusmith.devices import check_devices
 from corpusmith.errors import InputError
 from corpusmith.identity import item_id, split_of
 from corpusmith.program import Progress, argument_parser, track
-from corpusmith.tables import FILTERED, REQUESTS, read_rows, row_count, write_table
+from corpusmith.table_files import read_rows, row_count, write_table
+from corpusmith.tables import FILTERED, REQUESTS
 
 SCRIPTS = ROOT / "scripts"
 PROGRAMS = sorted(path.name for path in SCRIPTS.glob("*.py"))

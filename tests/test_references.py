@@ -22,7 +22,8 @@ from corpusmith.paired_answers import Answer, write_pairs
 from corpusmith.references import SYSTEMS, Pairing, ReferenceForm, read_references, reference_files
 from corpusmith.scoring import count_missing
 from corpusmith.store import Store
-from corpusmith.tables import BAD_ROWS, COMPLETIONS, FILTERED, REQUESTS, SEGMENTS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import BAD_ROWS, COMPLETIONS, FILTERED, REQUESTS, SEGMENTS
 from corpusmith.toy.translation import translate
 from corpusmith.translation import Asking, Language, translation_requests
 from translation_tables import call_program, run_program, segment

@@ -26,16 +26,8 @@ from corpusmith.provenance import commit_of
 from corpusmith.released import RELEASED as RELEASED_TABLE
 from corpusmith.released import TOP_K
 from corpusmith.run_stats import write_run_stats
-from corpusmith.tables import (
-    DROPPED,
-    FILTERED,
-    REJECTED,
-    SEGMENTS,
-    Table,
-    read_rows,
-    row_count,
-    write_table,
-)
+from corpusmith.table_files import read_rows, row_count, write_table
+from corpusmith.tables import DROPPED, FILTERED, REJECTED, SEGMENTS, Table
 from small_build import (
     NAME,
     RELEASED,

@@ -15,7 +15,8 @@ from conftest import ROOT
 from corpusmith.errors import InputError
 from corpusmith.prompts import load_prompt, user_turn
 from corpusmith.requests import request
-from corpusmith.tables import REQUESTS, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import REQUESTS
 from corpusmith.translation import Language
 
 ITEM = "0" * 31 + "1"

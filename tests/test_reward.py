@@ -30,7 +30,8 @@ from corpusmith.errors import InputError
 from corpusmith.pairs import Pair, PairQuestion
 from corpusmith.reward import RewardModel
 from corpusmith.scoring_worker import ScoringWorker
-from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES
 from scoring_tables import answers, asking, receipt_of, run_scorer
 
 # First and last character of a run of letters.

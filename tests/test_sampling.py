@@ -29,7 +29,8 @@ from corpusmith.identity import fraction, item_id, rank
 from corpusmith.sampling import cut_units, quotas
 from corpusmith.segments import Buckets, SegmentSettings, load_tokenizer, segment_document
 from corpusmith.splitting import split_sentences
-from corpusmith.tables import BAD_ROWS, SEGMENTS, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import BAD_ROWS, SEGMENTS
 
 PROGRAM = Path(__file__).resolve().parent.parent / "scripts" / "sample_sources.py"
 EDGES = (0, 5, 10, 20, 40, 80)

@@ -16,7 +16,8 @@ from matplotlib.image import imread
 
 from corpusmith.released import RELEASES, Number
 from corpusmith.score_picture import _REJECTED, _RELEASED, Counted, _bars, write_picture
-from corpusmith.tables import Column, Table, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import Column, Table
 
 TENTHS = Number("score", "score", 0, 1, 10)
 SCORES = Table("scores", Column("score", pa.float64(), "score", optional=True))

@@ -25,7 +25,8 @@ from corpusmith.pairs import Pair, Scored
 from corpusmith.scoring import WINDOW, score_completions
 from corpusmith.scoring_worker import ScoringWorker
 from corpusmith.store import Store
-from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES
 from scoring_tables import answers, asking, receipt_of, run_scorer
 from toy_models import mt5_model, mt5_tokenizer, save_mt5
 

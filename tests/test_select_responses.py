@@ -18,15 +18,8 @@ from corpusmith.instructions.rules import ResponseRules
 from corpusmith.instructions.selection import Inputs, RespondTables, TagTables, select_responses, take
 from corpusmith.instructions.tags import TagChoices
 from corpusmith.requests import request
-from corpusmith.tables import (
-    COMPLETIONS,
-    INSTRUCTIONS,
-    REJECTED_RESPONSES,
-    REQUESTS,
-    RESPONSES,
-    read_rows,
-    write_table,
-)
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, INSTRUCTIONS, REJECTED_RESPONSES, REQUESTS, RESPONSES
 from translation_tables import FAILED, Answer, call_program, write_answers
 
 CUT_OFF = Answer(None, "half an ans", "length")

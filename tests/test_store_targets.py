@@ -37,7 +37,8 @@ from corpusmith.run_stats import run_stats_path, write_run_stats
 from corpusmith.store import COMPLETION, SCORE, Store, completion_entry, score_entry
 from corpusmith.store.reader import whole_keys
 from corpusmith.store_report import names_of
-from corpusmith.tables import COMPLETIONS, REQUESTS, ROW_GROUP, SCORES, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, REQUESTS, ROW_GROUP, SCORES
 from corpusmith.used_answers import used_keys, with_limits
 from translation_tables import call_program, run_program
 

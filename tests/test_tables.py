@@ -20,20 +20,8 @@ from hypothesis import strategies as st
 from conftest import ROOT
 from corpusmith import tables
 from corpusmith.errors import InputError
-from corpusmith.tables import (
-    COMPLETIONS,
-    DROPPED,
-    REQUESTS,
-    ROW_GROUP,
-    SCORES,
-    SEGMENTS,
-    Table,
-    open_table,
-    read_batches,
-    read_rows,
-    row_count,
-    write_table,
-)
+from corpusmith.table_files import open_table, read_batches, read_rows, row_count, write_table
+from corpusmith.tables import COMPLETIONS, DROPPED, REQUESTS, ROW_GROUP, SCORES, SEGMENTS, Table
 
 ALL_TABLES = {table.name: table for table in vars(tables).values() if isinstance(table, Table)}
 ITEM = "0" * 31 + "1"
@@ -41,7 +29,8 @@ ITEM = "0" * 31 + "1"
 # Writes and reads a table of as many rows as it is told, and says how much memory it took at most, in KiB.
 WRITE_AND_READ = """
 import resource, sys
-from corpusmith.tables import COMPLETIONS, open_table, read_rows
+from corpusmith.table_files import open_table, read_rows
+from corpusmith.tables import COMPLETIONS
 rows, path = int(sys.argv[1]), sys.argv[2]
 with open_table(path, COMPLETIONS) as writer:
     for number in range(rows):

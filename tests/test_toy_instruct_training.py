@@ -23,7 +23,8 @@ from corpusmith.pairs import Pair
 from corpusmith.pre_query import FAMILIES, pre_query_ids
 from corpusmith.requests import request
 from corpusmith.reward import RewardModel
-from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, read_rows, write_table
+from corpusmith.table_files import read_rows, write_table
+from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES
 from corpusmith.toy import commands, instruct_model, reward_model
 from corpusmith.toy.language_model import END, START, build_tokenizer
 from scoring_tables import answers, run_scorer

@@ -9,7 +9,8 @@ from typing import Any
 from corpusmith.identity import item_id
 from corpusmith.quality_lines import instructions_lines
 from corpusmith.requests import request
-from corpusmith.tables import COMPLETIONS, PREFERENCES, REQUESTS, RESPONSES, SCORES, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import COMPLETIONS, PREFERENCES, REQUESTS, RESPONSES, SCORES
 from corpusmith.toy.commands_quality import is_right
 from scoring_tables import answers
 from translation_tables import call_program, run_program

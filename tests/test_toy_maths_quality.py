@@ -11,7 +11,8 @@ from corpusmith.maths.grading import checked_problems, grade_solutions, read_vot
 from corpusmith.maths.problems import distinct_problems
 from corpusmith.maths.selection import Band, Choice, select_solutions
 from corpusmith.quality_lines import maths_lines
-from corpusmith.tables import LABELLED_ROWS, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import LABELLED_ROWS
 from corpusmith.toy.maths_quality import is_right
 from maths_tables import Solution, Solved, graded_tables, labelled, write_solved, write_verdicts
 from translation_tables import run_program

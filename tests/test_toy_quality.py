@@ -11,7 +11,8 @@ import pytest
 from corpusmith.files import write_json
 from corpusmith.identity import item_id
 from corpusmith.quality_lines import quality_lines
-from corpusmith.tables import FILTERED, SELECTED_SOURCES, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import FILTERED, SELECTED_SOURCES
 from corpusmith.toy.quality import group_sizes, measure, measure_answers, measure_filtered
 from translation_tables import FAILED, Answer, run_program, write_answers
 

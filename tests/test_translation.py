@@ -16,16 +16,8 @@ from corpusmith.accounting import Account, read_account
 from corpusmith.errors import InputError
 from corpusmith.identity import item_id, rank, shard_names, shard_of
 from corpusmith.prompts import load_prompt
-from corpusmith.tables import (
-    DROPPED,
-    REQUESTS,
-    SEGMENTS,
-    SELECTED_ANSWERS,
-    SELECTED_SOURCES,
-    read_rows,
-    row_count,
-    write_table,
-)
+from corpusmith.table_files import read_rows, row_count, write_table
+from corpusmith.tables import DROPPED, REQUESTS, SEGMENTS, SELECTED_ANSWERS, SELECTED_SOURCES
 from corpusmith.translation import (
     Asking,
     Language,

@@ -40,7 +40,8 @@ from corpusmith.models import read_receipt
 from corpusmith.prompts import load_prompt
 from corpusmith.requests import request
 from corpusmith.store import COMPLETION, Store, completion_entry
-from corpusmith.tables import COMPLETIONS, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import COMPLETIONS
 from corpusmith.toy.language_model import Shape, build_model, build_tokenizer
 from vllm_driver import LONG_WAIT, SHORT_WAIT
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from corpusmith.identity import item_id, shard_names, shard_of
-from corpusmith.tables import COMPLETIONS, SCORES, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import COMPLETIONS, SCORES
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 

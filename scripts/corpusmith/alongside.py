@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from corpusmith.errors import InputError
-from corpusmith.tables import Table, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import Table
 
 # A table, and which of its columns are read.
 Columns = tuple[str | Path, Table, list[str]]

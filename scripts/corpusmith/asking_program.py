@@ -10,7 +10,8 @@ from corpusmith.program import log
 from corpusmith.run_stats import run_stats_path, write_run_stats
 from corpusmith.stopping import Stopping, job_end, parse_deadline
 from corpusmith.store import Store
-from corpusmith.tables import Table, write_table
+from corpusmith.table_files import write_table
+from corpusmith.tables import Table
 
 
 def add_asking_flags(parser: argparse.ArgumentParser, stage: str) -> None:

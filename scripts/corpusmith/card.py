@@ -22,7 +22,8 @@ from corpusmith.errors import InputError
 from corpusmith.files import read_json
 from corpusmith.program import json_object
 from corpusmith.released import DEFAULT, RELEASES, Config
-from corpusmith.tables import Table, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import Table
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 _SAMPLES = 3

@@ -25,7 +25,8 @@ from corpusmith.identity import shard_names
 from corpusmith.program import Progress, track
 from corpusmith.references import SYSTEMS
 from corpusmith.splitting import base_language
-from corpusmith.tables import COMPLETIONS, REQUESTS, read_rows, row_count
+from corpusmith.table_files import read_rows, row_count
+from corpusmith.tables import COMPLETIONS, REQUESTS
 from corpusmith.translation import GREEDY, scored_answers
 
 LOWER, HIGHER = "lower", "higher"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from corpusmith.tables import COMPLETIONS, SCORES, Table, read_batches, row_count
+from corpusmith.table_files import read_batches, row_count
+from corpusmith.tables import COMPLETIONS, SCORES, Table
 
 _TABLES = {"completions": COMPLETIONS, "scores": SCORES}
 

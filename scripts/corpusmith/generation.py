@@ -22,7 +22,8 @@ from corpusmith.identity import ITEM_ID_BYTES, completion_key, sample_seed
 from corpusmith.program import Progress
 from corpusmith.stopping import Stopping
 from corpusmith.store import COMPLETION, Store, completion_entry
-from corpusmith.tables import COMPLETIONS, REQUESTS, open_table, read_rows
+from corpusmith.table_files import open_table, read_rows
+from corpusmith.tables import COMPLETIONS, REQUESTS
 
 # What is looked up in the store together: as many samples, but no more requests, whose prompts take time to render,
 # while the engine waits.

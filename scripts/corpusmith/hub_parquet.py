@@ -16,7 +16,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from corpusmith.tables import Table, open_table
+from corpusmith.table_files import open_table
+from corpusmith.tables import Table
 
 # All in bytes of Arrow, an upper bound of what zstd leaves of it, as `datasets` counts them too.
 BYTES_PER_FILE = 500_000_000
@@ -67,7 +68,7 @@ def write_shards(folder: Path, split: str, table: Table, rows: Iterable[Mapping[
 
 
 def open_hub_table(path: Path, table: Table) -> open_table:
-    """One such file; see `tables.open_table`."""
+    """One such file; see `table_files.open_table`."""
     return open_table(
         path,
         table,

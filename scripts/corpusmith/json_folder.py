@@ -28,7 +28,8 @@ from corpusmith.json_files import ENDINGS, BadJson, CopyingFile, open_binary
 from corpusmith.json_parquet import Converted, convert, refusal, write
 from corpusmith.json_schemas import NOTHING, TypesDiffer, as_json, from_json, join, writable
 from corpusmith.program import Progress, log
-from corpusmith.tables import BAD_ROWS, TableWriter, open_table, read_rows
+from corpusmith.table_files import TableWriter, open_table, read_rows
+from corpusmith.tables import BAD_ROWS
 
 KIND = "json_folder"
 _FORMAT = 1

@@ -12,7 +12,8 @@ from corpusmith.identity import parse_shard, shard_of
 from corpusmith.prompts import user_turn
 from corpusmith.requests import request
 from corpusmith.row_steps import RowSplit
-from corpusmith.tables import COMPLETIONS, RowTables, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import COMPLETIONS, RowTables
 
 # A verdict is a word or two; constrained decoding ends it by itself.
 MOST_VERDICT_TOKENS = 64

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from corpusmith.errors import InputError
 from corpusmith.row_steps import text_column
-from corpusmith.tables import Table, read_batches, read_rows
+from corpusmith.table_files import read_batches, read_rows
+from corpusmith.tables import Table
 
 LOWEST, HIGHEST, SHORTEST, LONGEST = "lowest", "highest", "shortest", "longest"
 Rows = NDArray[np.int64]

@@ -25,7 +25,8 @@ from corpusmith.labels import LISTED, Labels, pass_rates
 from corpusmith.program import Progress, log
 from corpusmith.row_cells import BAD_CELLS, Bad, Cells, bad_cell
 from corpusmith.row_files import UNREADABLE
-from corpusmith.tables import DROPPED_ROWS, LABELLED_ROWS, TableWriter
+from corpusmith.table_files import TableWriter
+from corpusmith.tables import DROPPED_ROWS, LABELLED_ROWS
 
 DROP_REASONS = (
     "pass_rate_not_available",

@@ -12,13 +12,8 @@ import pyarrow as pa
 from corpusmith.errors import InputError
 from corpusmith.identity import shard_names
 from corpusmith.references import SYSTEMS, Pairing, ReleasedRow
-from corpusmith.tables import (
-    COMPLETIONS,
-    REQUESTS,
-    Table,
-    open_table,
-    read_batches,
-)
+from corpusmith.table_files import open_table, read_batches
+from corpusmith.tables import COMPLETIONS, REQUESTS, Table
 from corpusmith.translation import GREEDY, SAMPLED
 
 

@@ -19,15 +19,8 @@ from corpusmith.accounting import Account
 from corpusmith.alongside import alongside, with_their_rows
 from corpusmith.errors import InputError
 from corpusmith.identity import fraction
-from corpusmith.tables import (
-    COMPLETIONS,
-    PREFERENCES,
-    REJECTED_PREFERENCES,
-    REQUESTS,
-    SCORES,
-    open_table,
-    read_rows,
-)
+from corpusmith.table_files import open_table, read_rows
+from corpusmith.tables import COMPLETIONS, PREFERENCES, REJECTED_PREFERENCES, REQUESTS, SCORES
 from corpusmith.unsafe_text import UnsafeText
 
 BEST_WORST, BEST_RANDOM, FIXED_MARGIN = RULES = ("best_worst", "best_random", "fixed_margin")

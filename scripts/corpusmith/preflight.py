@@ -56,7 +56,8 @@ def outcome_line(outcome: Mapping[str, Any], width: int) -> str:
 
 def _answer(folder: Path) -> tuple[str | None, str | None]:
     """The answer or score as text, or why there is none; neither where nothing was written."""
-    from corpusmith.tables import COMPLETIONS, SCORES, read_rows
+    from corpusmith.table_files import read_rows
+    from corpusmith.tables import COMPLETIONS, SCORES
 
     for name, table, column in (("completions", COMPLETIONS, "text"), ("scores", SCORES, "score")):
         path = folder / f"{name}.parquet"

@@ -14,7 +14,7 @@ import yaml
 
 from corpusmith.files import read_json, sha256_of
 from corpusmith.program import log
-from corpusmith.tables import row_count
+from corpusmith.table_files import row_count
 
 
 def file_entry(path: Path, folder: Path) -> dict[str, Any]:

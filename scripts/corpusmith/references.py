@@ -33,11 +33,8 @@ from corpusmith.documents import (
 from corpusmith.errors import InputError
 from corpusmith.identity import digest
 from corpusmith.program import log
-from corpusmith.tables import (
-    FILTERED,
-    TableWriter,
-    read_rows,
-)
+from corpusmith.table_files import TableWriter, read_rows
+from corpusmith.tables import FILTERED
 from corpusmith.translation import GREEDY, SAMPLED
 
 RELEASED = "released"

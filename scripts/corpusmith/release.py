@@ -28,7 +28,8 @@ from corpusmith.program import Progress, log, track
 from corpusmith.provenance import commit_of, environment_entry, file_entry, model_entry
 from corpusmith.released import DATA, DEFAULT, RELEASES, Config
 from corpusmith.score_picture import Counted, write_picture
-from corpusmith.tables import ITEM_ID, ROWS, Table, read_batches, read_rows, row_count
+from corpusmith.table_files import read_batches, read_rows, row_count
+from corpusmith.tables import ITEM_ID, ROWS, Table
 
 _IDS = Table("rows", ITEM_ID)
 _PICTURE = "assets/scores.png"

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from corpusmith.accounting import Account
 from corpusmith.errors import InputError
-from corpusmith.tables import RowTables, Table, open_table
+from corpusmith.table_files import open_table
+from corpusmith.tables import RowTables, Table
 
 
 def text_column(table: Table, name: str, flag: str) -> str:

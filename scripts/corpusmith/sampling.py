@@ -41,7 +41,8 @@ from corpusmith.segments import (
     load_tokenizer,
     segment_document,
 )
-from corpusmith.tables import SEGMENTS, TableWriter
+from corpusmith.table_files import TableWriter
+from corpusmith.tables import SEGMENTS
 
 UNIT_DOCUMENTS = 256
 # Units of long documents end sooner, so that those under way fit into memory.

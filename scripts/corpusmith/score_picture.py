@@ -17,7 +17,8 @@ import numpy as np
 from corpusmith.files import whole_file
 from corpusmith.program import log
 from corpusmith.released import Number
-from corpusmith.tables import Table, read_batches
+from corpusmith.table_files import read_batches
+from corpusmith.tables import Table
 
 # Of Okabe and Ito: told apart by all who see colours differently, and in grey.
 _RELEASED, _REJECTED = "#0072B2", "#D55E00"

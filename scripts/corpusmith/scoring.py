@@ -21,7 +21,8 @@ from corpusmith.pairs import PairQuestion, PairScore
 from corpusmith.program import Progress
 from corpusmith.stopping import Stopping
 from corpusmith.store import SCORE, Store, score_entry
-from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES, open_table, read_rows, row_count
+from corpusmith.table_files import open_table, read_rows, row_count
+from corpusmith.tables import COMPLETIONS, REQUESTS, SCORES
 
 # Rows that are looked up in the store together.
 WINDOW = 8192

@@ -28,7 +28,8 @@ from corpusmith.plain_text import size_text
 from corpusmith.program import log
 from corpusmith.scoring import WINDOW, score_completions
 from corpusmith.scoring_worker import Scorer, ScoringWorker
-from corpusmith.tables import SCORES, row_count
+from corpusmith.table_files import row_count
+from corpusmith.tables import SCORES
 
 # Beside the weights a GPU holds what is computed, and what CUDA and torch take for themselves.
 _SHARE_FOR_WEIGHTS = 0.8

@@ -19,17 +19,8 @@ from corpusmith.errors import InputError
 from corpusmith.identity import fraction, parse_shard, shard_of
 from corpusmith.prompts import user_turn
 from corpusmith.requests import request
-from corpusmith.tables import (
-    COMPLETIONS,
-    DROPPED,
-    REQUESTS,
-    SCORES,
-    SEGMENTS,
-    SELECTED_ANSWERS,
-    SELECTED_SOURCES,
-    open_table,
-    read_rows,
-)
+from corpusmith.table_files import open_table, read_rows
+from corpusmith.tables import COMPLETIONS, DROPPED, REQUESTS, SCORES, SEGMENTS, SELECTED_ANSWERS, SELECTED_SOURCES
 
 GREEDY, SAMPLED = "greedy", "sampled"
 

@@ -20,7 +20,8 @@ import pyarrow as pa
 from corpusmith.errors import InputError
 from corpusmith.program import track
 from corpusmith.store.kinds import COMPLETION, SCORE
-from corpusmith.tables import COMPLETIONS, SCORES, Table, read_batches
+from corpusmith.table_files import read_batches
+from corpusmith.tables import COMPLETIONS, SCORES, Table
 
 _SHARD = re.compile(r"\d+-of-\d+\.parquet")
 _LIMIT = r"-limit-\d+"

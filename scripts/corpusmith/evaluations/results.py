@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from corpusmith.errors import InputError
 from corpusmith.files import read_json
-from corpusmith.tables import Column, Table, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import Column, Table
 
 # What lm-evaluation-harness calls the filter that changes nothing.
 _NO_FILTER = "none"

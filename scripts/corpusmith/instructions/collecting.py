@@ -17,7 +17,8 @@ from corpusmith.alongside import alongside
 from corpusmith.errors import InputError
 from corpusmith.identity import item_id, shard_of
 from corpusmith.instructions.drawing import Slot
-from corpusmith.tables import COMPLETIONS, DROPPED, INSTRUCTIONS, REQUESTS, open_table
+from corpusmith.table_files import open_table
+from corpusmith.tables import COMPLETIONS, DROPPED, INSTRUCTIONS, REQUESTS
 
 # Markers of turns that a model writes out where it should have ended, in the templates of the families known.
 _MARKER = re.compile(

@@ -18,7 +18,8 @@ from typing import Any
 import regex
 
 from corpusmith.errors import InputError
-from corpusmith.filters import Breach, repeated_share, repetition
+from corpusmith.filters import Breach
+from corpusmith.form_rules import repeated_share, repetition
 from corpusmith.instructions.languages import ExpectedLanguages
 from corpusmith.instructions.tags import Tagged
 

@@ -20,7 +20,8 @@ from corpusmith.errors import InputError
 from corpusmith.instructions.collecting import Distinct, instruction_id, objection, sanitise
 from corpusmith.row_cells import Bad
 from corpusmith.row_files import rows_of
-from corpusmith.tables import BAD_ROWS, DROPPED_ROWS, INSTRUCTIONS, open_table
+from corpusmith.table_files import open_table
+from corpusmith.tables import BAD_ROWS, DROPPED_ROWS, INSTRUCTIONS
 
 _NO_INPUT = ("", "<noinput>")
 

@@ -23,7 +23,8 @@ from corpusmith.instructions.tags import Tagged, tag_choices, tagged_items
 from corpusmith.preferences import unusable
 from corpusmith.program import log
 from corpusmith.row_steps import RowSplit
-from corpusmith.tables import COMPLETIONS, INSTRUCTIONS, REQUESTS, ROWS, SCORES, TAGS, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import COMPLETIONS, INSTRUCTIONS, REQUESTS, ROWS, SCORES, TAGS
 
 T = TypeVar("T")
 _KEY = ["item_id", "request", "sample"]

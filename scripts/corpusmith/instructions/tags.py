@@ -22,7 +22,8 @@ from corpusmith.errors import InputError
 from corpusmith.identity import parse_shard, shard_of
 from corpusmith.prompts import user_turn
 from corpusmith.requests import request
-from corpusmith.tables import COMPLETIONS, REQUESTS, TAGS, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import COMPLETIONS, REQUESTS, TAGS
 
 REQUEST = "tags"
 

@@ -13,6 +13,7 @@ from corpusmith.alongside import alongside, with_their_rows
 from corpusmith.judging import MOST_VERDICT_TOKENS, Ballot
 from corpusmith.prompts import user_turn
 from corpusmith.requests import request
+from corpusmith.table_files import open_table, read_rows
 from corpusmith.tables import (
     CHECKED_SOLUTIONS,
     COMPLETIONS,
@@ -20,8 +21,6 @@ from corpusmith.tables import (
     GRADED_SOLUTIONS,
     PROBLEM_ANSWERS,
     REQUESTS,
-    open_table,
-    read_rows,
 )
 
 _VERDICT = "verdict-"

@@ -12,7 +12,8 @@ from corpusmith.accounting import Account
 from corpusmith.identity import parse_shard, shard_of
 from corpusmith.prompts import user_turn
 from corpusmith.requests import request
-from corpusmith.tables import ANSWER_CONFLICTS, LABELLED_ROWS, PROBLEMS, open_table, read_rows
+from corpusmith.table_files import open_table, read_rows
+from corpusmith.tables import ANSWER_CONFLICTS, LABELLED_ROWS, PROBLEMS
 
 SOLUTION = "solution"
 # What is said of a problem, whoever solves it.

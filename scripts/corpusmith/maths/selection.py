@@ -14,6 +14,7 @@ from corpusmith.errors import InputError
 from corpusmith.identity import shard_of
 from corpusmith.maths.problems import ABOUT
 from corpusmith.row_steps import RowSplit
+from corpusmith.table_files import open_table, read_rows
 from corpusmith.tables import (
     COMPLETIONS,
     GRADED_PROBLEMS,
@@ -23,8 +24,6 @@ from corpusmith.tables import (
     REQUESTS,
     ROWS,
     SAMPLES,
-    open_table,
-    read_rows,
 )
 
 _GIVEN, _NONE = "given", "none"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from corpusmith.alongside import alongside, with_their_rows
-from corpusmith.tables import COMPLETIONS, PREFERENCES, REQUESTS, RESPONSES, SCORES, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import COMPLETIONS, PREFERENCES, REQUESTS, RESPONSES, SCORES
 from corpusmith.toy.commands import answer_of
 from corpusmith.toy.maths_quality import Share
 

@@ -12,14 +12,8 @@ from typing import Any
 
 from corpusmith.alongside import alongside
 from corpusmith.answers import last_boxed
-from corpusmith.tables import (
-    COMPLETIONS,
-    GRADED_SOLUTIONS,
-    LABELLED_ROWS,
-    PROBLEMS,
-    SOLUTIONS,
-    read_rows,
-)
+from corpusmith.table_files import read_rows
+from corpusmith.tables import COMPLETIONS, GRADED_SOLUTIONS, LABELLED_ROWS, PROBLEMS, SOLUTIONS
 from corpusmith.toy.maths import RIGHT, judge, read_problem
 
 _VERDICT = re.compile(r"verdict-(\d+)")

@@ -8,7 +8,8 @@ from typing import Any
 
 import sacrebleu
 
-from corpusmith.tables import FILTERED, read_rows
+from corpusmith.table_files import read_rows
+from corpusmith.tables import FILTERED
 from corpusmith.toy.translation import translate
 from corpusmith.translation import GREEDY, SAMPLED, best_first, scored_answers
 
