@@ -7,12 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from corpusmith.engines.protocol import EngineDied, OutOfMemory
 from corpusmith.errors import InputError
 from corpusmith.pairs import Pair, PairQuestion, PairScore, Scored
 
-HANG, DIE, MEMORY, BUG, WRONG, SLOW = "hang", "die", "memory", "bug", "wrong", "slow"
+HANG, DIE, MEMORY, BUG, WRONG, SLOW, GATE = "hang", "die", "memory", "bug", "wrong", "slow", "gate "
 
 
 def question(handle: int, text: str) -> PairQuestion:
@@ -52,6 +53,12 @@ class LengthWorker:
             raise InputError("no such model")
         elif text.startswith(SLOW):
             time.sleep(float(text.removeprefix(SLOW) or 0.5))
+        elif text.startswith(GATE):
+            # Nobody makes the file where the caller does not come back.
+            end = time.monotonic() + 60
+            while not Path(text.removeprefix(GATE)).exists():
+                assert time.monotonic() < end, "the gate stays closed"
+                time.sleep(0.01)
 
     def close(self) -> None:
         self._waiting = []
@@ -75,7 +82,7 @@ class TroubledWorker(LengthWorker):
     def collect(self, timeout: float | None = None) -> Sequence[PairScore]:
         answers = [] if self._hangs else super().collect(timeout)
         if self._hangs:
-            # Real time passes only as long as the caller is ready to wait.
+            # Time passes only as long as the caller is ready to wait.
             time.sleep(min(timeout or 0.0, 0.01))
             return []
         self.heard = time.monotonic()

