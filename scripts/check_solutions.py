@@ -89,7 +89,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count() or 1, help="processes that check (default: one a core)"
     )
-    parser.add_argument("--time-limit", type=float, default=5.0, help="seconds for one check (default: %(default)s)")
+    parser.add_argument(
+        "--time-limit", type=float, default=5.0, help="seconds of processor time for one check (default: %(default)s)"
+    )
     parser.add_argument(
         "--majority",
         action=argparse.BooleanOptionalAction,

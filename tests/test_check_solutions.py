@@ -181,12 +181,14 @@ def test_work_that_dies_or_takes_all_memory_fails_alone() -> None:
                 pool.run(os.abort),
                 pool.run(bytearray, 2**31),
                 pool.run(pow, 9, 9**9),
+                # Time that a busy machine does other things in is not the work's.
+                pool.run(time.sleep, 1.5),
                 *(pool.run(operator.add, number, 1) for number in range(100)),
             )
 
     _, *results = asyncio.run(work())
     assert results[:4] == [Failure("checker_failed")] * 3 + [Failure("timeout")]
-    assert results[4:] == list(range(1, 101))
+    assert results[4:] == [None, *range(1, 101)]
 
 
 def test_a_pair_is_compared_once() -> None:

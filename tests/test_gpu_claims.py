@@ -148,7 +148,7 @@ def test_a_job_waits_without_holding_any_and_a_dead_holder_is_none(start: Start)
     inside = """
 import subprocess
 quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-say(child=subprocess.Popen(["sleep", "60"], close_fds=False, **quiet).pid)
+say(child=subprocess.Popen(["sleep", "300"], close_fds=False, **quiet).pid)
 """
     three = {"CUDA_VISIBLE_DEVICES": "0,1,2"}
     holder = start((2, None), environment=three, inside=inside)
@@ -189,7 +189,7 @@ import subprocess
 from corpusmith.engines.process_guard import start_guard
 guard = start_guard({entry!r}, Path({str(tmp_path / "log")!r}))
 name, _, value = {entry!r}.partition("=")
-worker = subprocess.Popen(["sleep", "60"], env=os.environ | {{name: value}})
+worker = subprocess.Popen(["sleep", "300"], env=os.environ | {{name: value}})
 say(guard=guard.pid)
 """
     one = {"CUDA_VISIBLE_DEVICES": "7"}

@@ -28,7 +28,9 @@ SHARDS = [f"{number:04}-of-0004" for number in range(4)]
 QUICK = ("--jobs", "8")
 PAUSED = """\
         import json, os, time
-        time.sleep(float(os.environ.get("PAUSE", "0")))
+        end, held = time.monotonic() + float(os.environ.get("PAUSE", "0")), os.environ.get("HELD")
+        while time.monotonic() < end and (held is None or os.path.exists(held)):
+            time.sleep(0.1)
         if "ASKED" in os.environ:
             with open(os.environ["ASKED"], "a") as asked:
                 asked.writelines(json.dumps(one.seed) + "\\n" for one in questions)
@@ -110,7 +112,7 @@ class Running:
                 cwd=checkout.folder, env=environment() | variables, stdout=file, stderr=file,
             )  # fmt: skip
 
-    def wait_for(self, found: Callable[[], object], seconds: float = 120) -> None:
+    def wait_for(self, found: Callable[[], object], seconds: float = 300) -> None:
         """Waits until something is true, while the build goes on."""
         patience = time.monotonic() + seconds
         while not found():
@@ -118,7 +120,7 @@ class Running:
             assert time.monotonic() < patience, self.said()[-5000:]
             time.sleep(0.1)
 
-    def end(self, seconds: float = 400) -> int:
+    def end(self, seconds: float = 600) -> int:
         return self._process.wait(seconds)
 
     def said(self) -> str:
@@ -262,9 +264,12 @@ def test_jobs_that_are_cancelled_requeued_or_lose_their_node_lose_nothing(
     local: Checkout, clustered: Checkout, tmp_path: Path
 ) -> None:
     back_to_requests(local, clustered)
-    asked = tmp_path / "asked"
+    asked, held = tmp_path / "asked", tmp_path / "held"
     asked.touch()
-    build = Running(clustered, "--", TARGET, log=tmp_path / "build.log", ASKED=str(asked), PAUSE="4")
+    held.touch()
+    # Slow until all of that has happened to them: the shortest job has six batches.
+    slow = {"PAUSE": "12", "HELD": str(held)}
+    build = Running(clustered, "--", TARGET, log=tmp_path / "build.log", ASKED=str(asked), **slow)
 
     def generating() -> list[str]:
         return [number for number, what in jobs_of(build.said()).items() if what == "rule_generate"]
@@ -279,6 +284,7 @@ def test_jobs_that_are_cancelled_requeued_or_lose_their_node_lose_nothing(
     slurm_cluster.stop_node()
     time.sleep(3)
     slurm_cluster.start_node()
+    held.unlink()
     if build.end() != 0:
         on_cluster(clustered, "--", TARGET)
     assert bytes_of(clustered.folder / DATASET / "release") == bytes_of(local.folder / DATASET / "release")

@@ -81,14 +81,15 @@ def test_a_process_that_fails_is_an_error(tmp_path: Path, play: Play) -> None:
 
 def test_processes_that_have_to_stop_are_told_by_a_file(tmp_path: Path, play: Play) -> None:
     play("while not (folder / 'stop').exists(): time.sleep(0.05)")
-    with Stopping(time.time() + 30, 60.0) as stopping:
+    with Stopping(time.time() + 80, 120.0) as stopping:
         assert processes.train_in_processes(job(tmp_path), told(tmp_path), stopping) is None
 
 
 def test_processes_that_do_not_stop_in_time_are_ended(tmp_path: Path, play: Play) -> None:
     play("(folder / 'begun').touch(); time.sleep(3600)")
     began = time.monotonic()
-    with Stopping(time.time() + 1, 2.0) as stopping:
+    # They have ten of these seconds to begin in.
+    with Stopping(time.time() + 20, 20.0) as stopping:
         assert processes.train_in_processes(job(tmp_path), told(tmp_path), stopping) is None
     assert time.monotonic() - began < 120
     assert (tmp_path / "told" / "begun").exists()
@@ -99,7 +100,7 @@ def test_what_was_done_before_the_end_counts(tmp_path: Path, play: Play) -> None
         "while not (folder / 'stop').exists(): time.sleep(0.05)\n"
         f"(folder / 'outcome.json').write_text('''{json.dumps(asdict(OUTCOME))}''')"
     )
-    with Stopping(time.time() + 30, 60.0) as stopping:
+    with Stopping(time.time() + 80, 120.0) as stopping:
         assert processes.train_in_processes(job(tmp_path), told(tmp_path), stopping) == OUTCOME
 
 

@@ -2,6 +2,7 @@
 
 in:  check_values("9^{9^{9^9}}", "\\\\pi"), 5 seconds     out: Failure("timeout")
 
+Seconds are those that the work keeps a processor busy for: a machine that has more to do does not make other verdicts.
 What fails does so alone: the pool goes on with the rest.
 """
 
@@ -17,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple, TypeVar
 
-from pebble import ProcessPool
+from pebble import ProcessExpired, ProcessPool
 
 from corpusmith.answer_checking import UNDECIDED, Outcome, check_texts, check_values, warm_up
 from corpusmith.identity import digest
@@ -27,6 +28,8 @@ TIMEOUT = "timeout"
 CHECKER_FAILED = "checker_failed"
 # Of address space, libraries included: what an answer needs is far less.
 WORKER_BYTES = 3 * 2**30
+# By the clock: work that sleeps, or waits for a machine that is busy with other things without end.
+_LONGEST_WAIT = 600.0
 # A worker is replaced after so many tasks, so that what libraries keep never adds up.
 _TASKS_OF_A_WORKER = 20_000
 
@@ -38,7 +41,7 @@ class Failure(NamedTuple):
 
 
 class LimitedPool:
-    """Worker processes that run functions of modules, each call at most `seconds` long and in at most `memory` bytes.
+    """Worker processes that run functions of modules, each call in `seconds` of processor time and `memory` bytes.
 
     Use it as a context manager; at its end running work is ended. Not for more than one event loop.
     """
@@ -63,17 +66,18 @@ class LimitedPool:
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T | Failure:
         """The function's result. Raises RuntimeError where the pool itself is broken."""
-        # Where the pool was killed itself, a worker ends on its own.
-        last_resort = 2 * self._seconds + 10
-        future = self._pool.schedule(_run, args=(function, last_resort, *arguments), timeout=self._seconds)
+        longest_wait = max(_LONGEST_WAIT, 10 * self._seconds)
+        future = self._pool.schedule(_run, args=(function, self._seconds, *arguments), timeout=longest_wait)
         try:
             return await asyncio.wrap_future(future)
         except TimeoutError:
             return Failure(TIMEOUT)
+        except ProcessExpired as error:
+            return Failure(TIMEOUT if error.exitcode == -signal.SIGPROF else CHECKER_FAILED)
         except BrokenProcessPool as error:
             raise RuntimeError("no worker can be started to check answers in") from error
         except Exception:
-            # A worker that died, or whatever a parser raises on text that nobody foresaw.
+            # Whatever a parser raises on text that nobody foresaw.
             return Failure(CHECKER_FAILED)
 
 
@@ -82,7 +86,7 @@ def _begin(memory: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # A long multiplication would not let Python handle them.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     threading.Thread(target=_end_with_the_pool, daemon=True).start()
     # Before the first task, so that it does not count as its time.
     warm_up()
@@ -96,12 +100,13 @@ def _end_with_the_pool() -> None:
         os._exit(1)
 
 
-def _run(function: Callable[..., T], last_resort: float, *arguments: object) -> T:
-    signal.setitimer(signal.ITIMER_REAL, last_resort)
+def _run(function: Callable[..., T], seconds: float, *arguments: object) -> T:
+    # The kernel ends the worker then, also where the pool was killed itself.
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         return function(*arguments)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 class PairChecker:
