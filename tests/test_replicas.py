@@ -33,7 +33,8 @@ def test_each_question_is_answered_once_and_each_device_has_its_share() -> None:
     assert sorted(found) == list(range(300))
     shares = Counter(answer.score for answer in found.values())
     assert sorted(shares) == [0.0, 1.0, 2.0]
-    assert min(shares.values()) > 30
+    # A slow one has less than a third, and what it can hold at least.
+    assert min(shares.values()) >= 20
     assert worker.collect() == []
     worker.close()
     assert children() == before
