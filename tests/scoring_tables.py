@@ -62,4 +62,4 @@ def run_scorer(
         *("--scores", str(folder / "scores.parquet"), "--account", str(folder / "account.json"), *flags),
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=180, env=environment)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment)

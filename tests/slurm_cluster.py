@@ -28,7 +28,7 @@ GPUS = 4
 CPUS = 16
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scontrol", "sinfo")
 _MARK = "# made by tests/slurm_cluster.py"
-_SECONDS_TO_START = 30.0
+_SECONDS_TO_START = 120.0
 
 _SLURM_CONF = """\
 {mark}
@@ -55,8 +55,10 @@ SelectTypeParameters=CR_Core_Memory
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=1,sched_min_interval=100000,batch_sched_delay=0
 ReturnToService=2
-MinJobAge=300
+MinJobAge=14400
 KillWait=10
+BatchStartTimeout=120
+MessageTimeout=60
 InactiveLimit=0
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
@@ -107,7 +109,7 @@ def stop_node(number: int = signal.SIGKILL) -> None:
 def stop() -> None:
     """Ends what `start` started, jobs included."""
     if (STATE / "slurmctld.pid").exists():
-        subprocess.run(["scancel", "--user", "root"], capture_output=True, timeout=30, check=False)
+        subprocess.run(["scancel", "--user", "root"], capture_output=True, timeout=120, check=False)
         time.sleep(0.5)
     for name in ("slurmd", "slurmctld", "munged"):
         _end(name, signal.SIGTERM)
@@ -147,11 +149,11 @@ def _start_munge() -> None:
     key.chmod(0o400)
     options = ["--key-file", key, "--socket", STATE / "munge.socket", "--pid-file", STATE / "munged.pid"]
     options += ["--log-file", STATE / "munged.log", "--seed-file", STATE / "munge.seed", "--force"]
-    subprocess.run([_found("munged"), *map(str, options)], check=True, capture_output=True, timeout=30)
+    subprocess.run([_found("munged"), *map(str, options)], check=True, capture_output=True, timeout=120)
 
 
 def _run(name: str) -> None:
-    subprocess.run([_found(name)], check=True, capture_output=True, timeout=60)
+    subprocess.run([_found(name)], check=True, capture_output=True, timeout=120)
     if name == "slurmctld":
         _wait_for("the controller", lambda: "UP" in _said("scontrol", "ping"))
 
@@ -185,7 +187,7 @@ def _wait_for(what: str, there: Callable[[], bool]) -> None:
 
 
 def _said(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
 
 
 def _memory_mb() -> int:

@@ -112,7 +112,7 @@ def start_freezer(event: str = "none", word: str = "", count: int = 0) -> subpro
 
 def freeze_and_be_killed(event: str, word: str, count: int, config: Any = CONFIG) -> None:
     process = start_freezer(event, word, count)
-    said, _ = process.communicate(json.dumps(config), timeout=60)
+    said, _ = process.communicate(json.dumps(config), timeout=300)
     assert (process.returncode, said) == (-signal.SIGKILL, "")
 
 
@@ -340,7 +340,7 @@ def test_builds_that_start_at_once_share_one_whole_copy(checkout: Path) -> None:
         assert {name: digest for name, digest in found.items() if name != "config.json"} == whole
     assert len({path.name for path in (checkout / "copies").iterdir()}) == 25
     for process in processes:
-        process.communicate(timeout=60)
+        process.communicate(timeout=300)
         assert process.returncode == 0
 
 

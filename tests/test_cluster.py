@@ -55,7 +55,7 @@ def controlled(code: str, given: Any, **environment: str) -> Any:
     need_control()
     code = f"import json, sys\ngiven = json.load(sys.stdin)\n{code}\njson.dump(found, sys.stdout)"
     done = subprocess.run(
-        [CONTROL / "python", "-c", code], input=json.dumps(given), capture_output=True, text=True, timeout=120,
+        [CONTROL / "python", "-c", code], input=json.dumps(given), capture_output=True, text=True, timeout=300,
         env={**os.environ, "PYTHONPATH": str(ROOT / "scripts"), **environment}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

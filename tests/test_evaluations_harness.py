@@ -84,7 +84,7 @@ def flags(folder: Path, what: str = "write", result: str = "{output}/r.json", **
 
 def call(*given: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPTS / "run_harness.py"), *given]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def nothing_is_left(folder: Path) -> bool:

@@ -319,7 +319,7 @@ def generate(
         *flags,
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=environment)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300, env=environment)
 
 
 def mixed_requests() -> list[dict[str, Any]]:

@@ -126,7 +126,7 @@ def test_many_jobs_never_share_a_gpu_and_all_get_theirs(start: Start) -> None:
     jobs = [start(*rounds) for rounds in orders]
     spans: list[tuple[float, float, str]] = []
     for job, rounds in zip(jobs, orders, strict=True):
-        output, error = job.communicate(timeout=60)
+        output, error = job.communicate(timeout=300)
         assert job.returncode == 0, error
         said = [json.loads(line) for line in output.splitlines()]
         assert [one["event"] for one in said] == ["enter", "leave"] * 3
@@ -177,7 +177,7 @@ say(child=subprocess.Popen(["sleep", "300"], close_fds=False, **quiet).pid)
 def test_jobs_that_together_want_more_than_there_is_do_not_wait_for_each_other(start: Start) -> None:
     jobs = [start(*[(2, 0.01)] * 6, environment={"CUDA_VISIBLE_DEVICES": order}) for order in ("0,1,2", "2,1,0")]
     for job in jobs:
-        _, error = job.communicate(timeout=60)
+        _, error = job.communicate(timeout=300)
         assert job.returncode == 0, error
 
 
@@ -220,7 +220,7 @@ from corpusmith.engines.process_guard import release, start_guard
 release(start_guard("CORPUSMITH_TEST={tmp_path}", Path({str(tmp_path / "log")!r})))
 """
     job = start((4, 0), (4, 0), inside=inside)
-    _, error = job.communicate(timeout=60)
+    _, error = job.communicate(timeout=300)
     assert (job.returncode, error) == (0, "")
 
 
@@ -235,7 +235,7 @@ def test_where_a_scheduler_binds_gpus_nothing_is_claimed(start: Start, folder: P
         assert (said["names"], said["visible"]) == (["0", "1"], "0,1")
     assert not folder.exists()
     few = start((3, 0), environment=bound)
-    assert "--tp 3 asks for 3 GPUs, this job sees 2;" in few.communicate(timeout=60)[1]
+    assert "--tp 3 asks for 3 GPUs, this job sees 2;" in few.communicate(timeout=300)[1]
     assert few.returncode == 1
 
 

@@ -329,7 +329,7 @@ def test_a_fetched_model_s_config_is_found_wherever_huggingface_hub_keeps_it(
     code += "    print(importlib.reload(constants).HF_HUB_CACHE)\n"
     caches = subprocess.run(
         [sys.executable, "-c", code], input=json.dumps([always | changes for changes in environments]),
-        check=True, capture_output=True, text=True, timeout=60,
+        check=True, capture_output=True, text=True, timeout=300,
     ).stdout.splitlines()  # fmt: skip
     assert len(set(caches)) == len(environments)
     for cache, changes in zip(caches, environments, strict=True):

@@ -51,7 +51,7 @@ def hub() -> Iterator[HubServer]:
 
 def run_program(program: str, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(ROOT / "scripts" / program), *arguments]
-    return subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=300)
 
 
 def fetch(hub: HubServer, tmp_path: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -64,7 +64,7 @@ def fetched_folder(hub: HubServer, tmp_path: Path) -> subprocess.CompletedProces
     """Asks a process without network for the fetched model's folder."""
     env = hub.environment(tmp_path / "home", HF_HUB_OFFLINE="1", PYTHONPATH=str(ROOT / "scripts"))
     command = [sys.executable, "-c", FOLDER_OF, str(tmp_path / "fetch.json")]
-    return subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, check=False, env=env, capture_output=True, text=True, timeout=300)
 
 
 def error_line(result: subprocess.CompletedProcess[str]) -> str:

@@ -393,7 +393,7 @@ def test_a_profile_s_defaults_are_those_of_snakemake_s_own_jobs(tmp_path: Path) 
     (tmp_path / "Snakefile").write_text(WORKFLOW)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "SNAKEMAKE"))}
     done = subprocess.run(
-        [CONTROL / "snakemake", "-n", "--profile", "."], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        [CONTROL / "snakemake", "-n", "--profile", "."], cwd=tmp_path, capture_output=True, text=True, timeout=300,
         env={**environment, "PYTHONPATH": str(ROOT / "scripts")}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

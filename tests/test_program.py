@@ -47,14 +47,14 @@ ANSWER = {
 def call(name: str, *flags: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
     """Runs a program of scripts/."""
     command = [sys.executable, str(SCRIPTS / name), *map(str, flags)]
-    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=120, **options)
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300, **options)
 
 
 def script(code: str, *flags: str) -> subprocess.CompletedProcess[str]:
     """Runs a program that is written here."""
     command = [sys.executable, "-c", f"from corpusmith.program import *\n{code}", *flags]
     environment = {**ENVIRONMENT, "PYTHONPATH": str(SCRIPTS)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
 def flags_in_code(name: str) -> dict[str, object]:
@@ -220,7 +220,7 @@ def test_a_stopped_program_does_not_end_well(number: signal.Signals) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "here\n"
         process.send_signal(number)
-        assert process.wait(timeout=60) == 128 + number
+        assert process.wait(timeout=300) == 128 + number
 
 
 def flags_for_split(folder: Path, split: str = "train") -> list[str]:
@@ -393,7 +393,7 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left(in_ci: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=end) as process:
         os.close(end)
         shown = b"".join(iter(lambda: read_terminal(terminal), b""))
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0
     os.close(terminal)
     text = shown.decode()
     if in_ci:
@@ -437,7 +437,7 @@ def test_a_terminated_program_leaves_nothing_partial_behind(tmp_path: Path) -> N
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
         process.terminate()
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=300)
     assert process.returncode == 128 + 15
     assert error.count("\n") == 1
     assert "SIGTERM" in error

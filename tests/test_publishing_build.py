@@ -67,7 +67,7 @@ class Published:
         )
         environment = self.hub.environment(self.home, HF_TOKEN=self.hub.token)
         command = [sys.executable, "-c", code, repo, split]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
         assert done.returncode == 0, done.stderr
         rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
         return rows

@@ -26,10 +26,12 @@ TARGET = f"{DATASET}/release/manifest.json"
 SHARDS = [f"{number:04}-of-0004" for number in range(4)]
 # A machine of two cores runs few at once.
 QUICK = ("--jobs", "8")
-PAUSED = """\
+QUICK_BATCHES = 4
+PAUSED = f"""\
         import json, os, time
-        end, held = time.monotonic() + float(os.environ.get("PAUSE", "0")), os.environ.get("HELD")
-        while time.monotonic() < end and (held is None or os.path.exists(held)):
+        time.sleep(float(os.environ.get("PAUSE", "0")))
+        self.batches = getattr(self, "batches", 0) + 1
+        while self.batches > {QUICK_BATCHES} and os.path.exists(os.environ.get("HELD", "")):
             time.sleep(0.1)
         if "ASKED" in os.environ:
             with open(os.environ["ASKED"], "a") as asked:
@@ -112,7 +114,7 @@ class Running:
                 cwd=checkout.folder, env=environment() | variables, stdout=file, stderr=file,
             )  # fmt: skip
 
-    def wait_for(self, found: Callable[[], object], seconds: float = 300) -> None:
+    def wait_for(self, found: Callable[[], object], seconds: float = 900) -> None:
         """Waits until something is true, while the build goes on."""
         patience = time.monotonic() + seconds
         while not found():
@@ -120,7 +122,7 @@ class Running:
             assert time.monotonic() < patience, self.said()[-5000:]
             time.sleep(0.1)
 
-    def end(self, seconds: float = 600) -> int:
+    def end(self, seconds: float = 1500) -> int:
         return self._process.wait(seconds)
 
     def said(self) -> str:
@@ -267,15 +269,13 @@ def test_jobs_that_are_cancelled_requeued_or_lose_their_node_lose_nothing(
     asked, held = tmp_path / "asked", tmp_path / "held"
     asked.touch()
     held.touch()
-    # Slow until all of that has happened to them: the shortest job has six batches.
-    slow = {"PAUSE": "12", "HELD": str(held)}
-    build = Running(clustered, "--", TARGET, log=tmp_path / "build.log", ASKED=str(asked), **slow)
+    build = Running(clustered, "--", TARGET, log=tmp_path / "build.log", ASKED=str(asked), HELD=str(held))
 
     def generating() -> list[str]:
         return [number for number, what in jobs_of(build.said()).items() if what == "rule_generate"]
 
-    # All four have begun, and committed something.
-    build.wait_for(lambda: len(generating()) == 4 and asked_seeds(asked).total() >= 4 * 4)
+    # All four have answers, and none is done before all of that has happened to them: the shortest has six batches.
+    build.wait_for(lambda: len(generating()) == 4 and asked_seeds(asked).total() >= 4 * 4 * QUICK_BATCHES)
     first, second, *_ = generating()
     subprocess.run(["scancel", first], check=True)
     subprocess.run(["scontrol", "requeue", second], check=True)

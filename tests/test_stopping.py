@@ -94,7 +94,7 @@ def end(process: subprocess.Popen[str]) -> tuple[list[str], list[str]]:
     """What a job says until it ends, and the lines of its log, without the time."""
     assert process.stdout is not None
     assert process.stderr is not None
-    process.wait(timeout=60)
+    process.wait(timeout=300)
     lines = [line.rstrip("\n") for line in process.stderr]
     lines = [line if line.startswith("stopped:") else line.partition(" ")[2] for line in lines]
     return [json.loads(line)[0] for line in process.stdout], lines

@@ -76,7 +76,7 @@ class Publisher:
         # As Snakemake does before it starts a job.
         self.receipt.unlink(missing_ok=True)
         env = self.environment | environment
-        return subprocess.run(self.command(manifest, *flags), capture_output=True, text=True, env=env, timeout=120)
+        return subprocess.run(self.command(manifest, *flags), capture_output=True, text=True, env=env, timeout=300)
 
     def publish(self, manifest: Path, *flags: str) -> dict[str, Any]:
         done = self.run(manifest, *flags)
@@ -98,7 +98,7 @@ class Publisher:
 
     def verify(self, **environment: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "scripts" / "verify_upload.py"), str(self.receipt)]
-        return subprocess.run(command, capture_output=True, text=True, env=self.environment | environment, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, env=self.environment | environment, timeout=300)
 
     def head(self, branch: str = "main") -> dict[str, bytes]:
         """What readers find."""
@@ -130,7 +130,7 @@ print(json.dumps({name: [rows["text"], rows["rows"]] for name, rows in ((n, d[:]
 def load(publisher: Publisher, cache: Path, split: str = "all") -> dict[str, list[list[Any]]]:
     """What load_dataset gives of the repo."""
     command = [sys.executable, "-c", READING, REPO, str(cache), split]
-    done = subprocess.run(command, capture_output=True, text=True, env=publisher.environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=publisher.environment, timeout=300)
     assert done.returncode == 0, done.stderr
     found: dict[str, list[list[Any]]] = json.loads(done.stdout)
     return found
@@ -237,7 +237,7 @@ def test_readers_see_the_old_release_or_the_new_one_wherever_an_upload_is_killed
                     raise HangUp
 
             publisher.hub.uploads.watch = kill
-            process.communicate(timeout=60)
+            process.communicate(timeout=300)
             publisher.hub.uploads.watch = None
             assert process.returncode == -signal.SIGKILL
             receipt = publisher.publish(release)
@@ -422,7 +422,7 @@ def test_a_model_folder_is_published_by_the_same_program(publisher: Publisher, t
     card.write_text("---\nlicense: apache-2.0\n---\n# tuned\n")
     command = publisher.command(receipt)
     command[2:4] = ["--model", str(receipt), "--card", str(card)]
-    done = subprocess.run(command, capture_output=True, text=True, env=publisher.environment, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, env=publisher.environment, timeout=300)
     assert done.returncode == 0, done.stderr
     repo = publisher.hub.repos["models", REPO]
     held = {path: blob.content for path, blob in repo.commits[repo.branches["main"]].items()}
@@ -505,6 +505,6 @@ def test_what_the_hub_would_refuse_at_the_end_is_found_before_anything_is_sent(
 
 def test_nothing_to_verify_is_said(publisher: Publisher) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "verify_upload.py")]
-    done = subprocess.run(command, capture_output=True, text=True, env=publisher.environment, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, env=publisher.environment, timeout=300)
     assert done.returncode == 0
     assert "nothing is published" in done.stderr
