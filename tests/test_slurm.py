@@ -384,5 +384,11 @@ def test_the_end_of_the_log_says_what_failed_and_why(local: Checkout, clustered:
 
 
 def test_the_queue_is_empty_in_the_end(cluster: None) -> None:
-    active = [number for number, state in queue("%i|%T") if state in ("RUNNING", "PENDING", "COMPLETING")]
-    assert active == []
+    def active() -> list[str]:
+        return [number for number, state in queue("%i|%T") if state in ("RUNNING", "PENDING", "COMPLETING")]
+
+    # What SLURM tidies up behind a job that has ended takes it a moment.
+    patience = time.monotonic() + 60
+    while active() and time.monotonic() < patience:
+        time.sleep(0.1)
+    assert active() == []
