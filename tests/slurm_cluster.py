@@ -29,6 +29,8 @@ CPUS = 16
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "srun", "squeue", "scontrol", "sinfo")
 _MARK = "# made by tests/slurm_cluster.py"
 _SECONDS_TO_START = 120.0
+# Tests ask squeue for jobs that ended long ago, and machines of tests may be slow or stand still for a while: of the
+# times in SLURM's configuration those that it would lose or forget a job after are long.
 
 _SLURM_CONF = """\
 {mark}

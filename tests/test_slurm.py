@@ -26,6 +26,7 @@ TARGET = f"{DATASET}/release/manifest.json"
 SHARDS = [f"{number:04}-of-0004" for number in range(4)]
 # A machine of two cores runs few at once.
 QUICK = ("--jobs", "8")
+# While the file HELD is there, a job holds its answers from its fifth batch on.
 QUICK_BATCHES = 4
 PAUSED = f"""\
         import json, os, time
