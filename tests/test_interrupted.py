@@ -253,9 +253,12 @@ def terminate(start: Start, shard: Shard, made: Path, *flags: str) -> None:
     running = start(shard, made, *(flags or SLOW))
     before = running.wait_for_answers(20)
     hosted = running.hosted()
+    sent = time.monotonic()
     # As schedulers do it: all processes of the job are told.
     os.killpg(running.process.pid, signal.SIGTERM)
     status, lines = running.end()
+    # One that went on would do so for twenty seconds.
+    assert time.monotonic() - sent < 20
     assert (status, lines[-1]) == (128 + signal.SIGTERM, f"stopped: the job was told to end (SIGTERM){KEPT}")
     assert "Traceback" not in running.log()
     assert gone(hosted)

@@ -26,14 +26,15 @@ TARGET = f"{DATASET}/release/manifest.json"
 SHARDS = [f"{number:04}-of-0004" for number in range(4)]
 # A machine of two cores runs few at once.
 QUICK = ("--jobs", "8")
-# While the file HELD is there, a job holds its answers from its fifth batch on.
-QUICK_BATCHES = 4
+# A job that has given so many gives no more while the file HELD is there.
+ANSWERS_UNHELD = 16
 PAUSED = f"""\
         import json, os, time
         time.sleep(float(os.environ.get("PAUSE", "0")))
-        self.batches = getattr(self, "batches", 0) + 1
-        while self.batches > {QUICK_BATCHES} and os.path.exists(os.environ.get("HELD", "")):
+        self.given = getattr(self, "given", 0)
+        while self.given >= {ANSWERS_UNHELD} and os.path.exists(os.environ.get("HELD", "")):
             time.sleep(0.1)
+        self.given += len(questions)
         if "ASKED" in os.environ:
             with open(os.environ["ASKED"], "a") as asked:
                 asked.writelines(json.dumps(one.seed) + "\\n" for one in questions)
@@ -275,8 +276,8 @@ def test_jobs_that_are_cancelled_requeued_or_lose_their_node_lose_nothing(
     def generating() -> list[str]:
         return [number for number, what in jobs_of(build.said()).items() if what == "rule_generate"]
 
-    # All four have answers, and none is done before all of that has happened to them: the shortest has six batches.
-    build.wait_for(lambda: len(generating()) == 4 and asked_seeds(asked).total() >= 4 * 4 * QUICK_BATCHES)
+    # All four have answers, and none is done before all of that has happened to them: the shortest has more.
+    build.wait_for(lambda: len(generating()) == 4 and asked_seeds(asked).total() >= 4 * ANSWERS_UNHELD)
     first, second, *_ = generating()
     subprocess.run(["scancel", first], check=True)
     subprocess.run(["scontrol", "requeue", second], check=True)
